@@ -1,0 +1,5 @@
+"""Skerry: an open-source neocloud."""
+
+from importlib.metadata import version
+
+__version__ = version("skerry")

@@ -1,0 +1,88 @@
+"""Settings come from the environment, once, in the composition root; everything else is handed values."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class BadSetting(ValueError):
+    """A setting that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that an operator can set. Each field is `SKERRY_` and its name in capitals."""
+
+    home: Path
+    """State of this installation; default `~/.skerry`."""
+    database_url: str | None = None
+    """An external PostgreSQL ≥ 15; None: the embedded one."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    currency: str = "USD"
+    """Currency of the first price book; later ones carry their own."""
+    credit_limit: str = "1000.00"
+    """Monthly credit of a new organization, in `currency`."""
+    metrics_token: str | None = None
+    """Bearer token that may read `/metrics` beside operator keys."""
+    max_body_bytes: int = 8 * 1024 * 1024
+    """Largest request body of the inference paths and of the control API."""
+    requests_per_minute: int = 6_000_000
+    """Limit of a key that sets none itself."""
+    tokens_per_minute: int = 6_000_000_000
+    queue_limit: int = 256
+    """Requests that may wait for a replica of one endpoint; more are answered 503."""
+    queue_seconds: float = 60.0
+    answer_timeout_seconds: float = 600.0
+    """Longest silence of a replica before its request is given up."""
+    replica_memory_bytes: int = 4 * 1024**3
+    default_model: bool = True
+    """Whether the first start adds SmolLM2-135M-Instruct."""
+    log_level: str = "info"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Raises BadSetting for a value that does not parse."""
+        env = os.environ if environ is None else environ
+        values: dict[str, object] = {"home": Path(env.get("SKERRY_HOME") or "~/.skerry").expanduser().absolute()}
+        for name, field in cls.__dataclass_fields__.items():
+            text = env.get(f"SKERRY_{name.upper()}")
+            if name == "home" or text is None or text == "":
+                continue
+            values[name] = _parse(f"SKERRY_{name.upper()}", text, str(field.type))
+        return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def run(self) -> Path:
+        """Sockets and pid files of the running processes."""
+        return self.home / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def journal(self) -> Path:
+        return self.home / "journal"
+
+    @property
+    def server_socket(self) -> Path:
+        return self.run / "server.sock"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.run / "agent.sock"
+
+
+def _parse(name: str, text: str, kind: str) -> object:
+    try:
+        if "int" in kind:
+            return int(text)
+        if "float" in kind:
+            return float(text)
+        if "bool" in kind:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except (ValueError, KeyError) as error:
+        raise BadSetting(f"{name}={text!r} is not a {kind}") from error
+    return text
