@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+
+STATE_LINK = "state"
 
 
 class BadSetting(ValueError):
@@ -15,9 +18,13 @@ class Settings:
     """All that an operator can set. Each field is `SKERRY_` and its name in capitals."""
 
     home: Path
-    """State of this installation; default `~/.skerry`."""
+    """This installation: its key, its credentials, its state; default `~/.skerry`."""
+    state: Path
+    """Where the running processes keep their things: `home`, or where `home/state` points (see `server/layout.py`)."""
     database_url: str | None = None
     """An external PostgreSQL ≥ 15; None: the embedded one."""
+    server_url: str = ""
+    """Where gateways find the control API: `http://host:port`; empty: the Unix socket in `run/`."""
     host: str = "127.0.0.1"
     port: int = 8080
     currency: str = "USD"
@@ -45,26 +52,30 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Raises BadSetting for a value that does not parse."""
         env = os.environ if environ is None else environ
-        values: dict[str, object] = {"home": Path(env.get("SKERRY_HOME") or "~/.skerry").expanduser().absolute()}
+        home = Path(env.get("SKERRY_HOME") or "~/.skerry").expanduser().absolute()
+        link = home / STATE_LINK
+        state = Path(env["SKERRY_STATE"]) if env.get("SKERRY_STATE") else link.resolve() if link.exists() else home
+        values: dict[str, object] = {"home": home, "state": state}
         for name, field in cls.__dataclass_fields__.items():
             text = env.get(f"SKERRY_{name.upper()}")
-            if name == "home" or text is None or text == "":
+            if name in ("home", "state") or text is None or text == "":
                 continue
             values[name] = _parse(f"SKERRY_{name.upper()}", text, str(field.type))
-        return cls(**values)  # type: ignore[arg-type]
+        settings = cls(**values)  # type: ignore[arg-type]
+        return settings if settings.server_url else replace(settings, server_url=f"unix:{settings.server_socket}")
 
     @property
     def run(self) -> Path:
         """Sockets and pid files of the running processes."""
-        return self.home / "run"
+        return self.state / "run"
 
     @property
     def logs(self) -> Path:
-        return self.home / "logs"
+        return self.state / "logs"
 
     @property
     def journal(self) -> Path:
-        return self.home / "journal"
+        return self.state / "journal"
 
     @property
     def server_socket(self) -> Path:

@@ -1,0 +1,233 @@
+"""The catalogue: what can be served, where it comes from, and who is told when that changes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from skerry.artifacts import rules
+from skerry.artifacts.default import DefaultModel
+from skerry.artifacts.errors import BadSource, ModelNameTaken, UnknownModel
+from skerry.artifacts.model import (
+    EngineKind,
+    Model,
+    ModelFacts,
+    ModelPrices,
+    ModelSource,
+    NewModel,
+    SourceKind,
+)
+from skerry.artifacts.store import ModelStore
+from skerry.artifacts.weights import Weights, inspect
+from skerry.db.database import Database, Tx
+from skerry.db.notify import ROUTES, notify
+from skerry.identity.model import Principal
+from skerry.identity.service import Identity
+from skerry.kernel.clock import Clock
+from skerry.kernel.errors import FieldError, SkerryError
+from skerry.kernel.ids import IdFactory, ModelId, ProjectId, new_id
+from skerry.kernel.paging import Page, PageRequest
+from skerry.runtime.events import Event, EventLog
+from skerry.runtime.secrets import Keyring
+
+_KEY_PURPOSE = "artifacts.upstream_key"
+
+
+class ModelObserver(Protocol):
+    """Told in the transaction in which it happens; what it raises undoes the change (inference)."""
+
+    async def model_added(self, tx: Tx, model: Model) -> None: ...
+
+    async def model_removed(self, tx: Tx, model: Model) -> None: ...
+
+
+class ModelPricing(Protocol):
+    """Writes and reads the price rows of a model (billing)."""
+
+    async def set_model_price(self, tx: Tx, model: str, prices: Mapping[str, object]) -> object:
+        """`prices` has any of prompt, cached, completion: Decimal per million tokens."""
+        ...
+
+
+class Catalogue:
+    """Adding and removing is the operator's; reading is for everyone who may call the model."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        events: EventLog,
+        keyring: Keyring,
+        identity: Identity,
+        *,
+        platform: Callable[[Tx], Awaitable[ProjectId]],
+        pricing: ModelPricing | None = None,
+        observers: Sequence[ModelObserver] = (),
+        ids: IdFactory = new_id,
+    ) -> None:
+        """`platform`: id of the operator's own project, which owns what every project may call."""
+        self.db = db
+        self.clock = clock
+        self.events = events
+        self.keyring = keyring
+        self.identity = identity
+        self.platform = platform
+        self.pricing = pricing
+        self.observers = list(observers)
+        self.new_id = ids
+        self.store = ModelStore()
+
+    def observe(self, observer: ModelObserver) -> None:
+        """For observers that themselves need the catalogue; wired once, at start."""
+        self.observers.append(observer)
+
+    async def add_model(self, principal: Principal, new: NewModel) -> Model:
+        """Check it and put it in the catalogue; its shared endpoint is there when this returns.
+
+        Raises BadModelName, ModelNameTaken, BadSource, BadWeights, BadContext, EngineUnsupported, HubUnavailable,
+        OperatorOnly, and whatever an observer refuses it with.
+        """
+        rules.check_name(new.name)
+        rules.check_source(new.source, operator=principal.operator)
+        source, weights = await self._examine(new.source)
+        if new.upstream_key is not None:
+            rules.check_upstream_key(new.upstream_key)
+            source = replace(source, has_key=True)
+        facts = weights.facts if weights else ModelFacts()
+        engine = rules.choose_engine(new.engine, weights.engine if weights else EngineKind.EXTERNAL)
+        context = rules.context_length(new.context_length, facts, source.kind)
+        license = new.license or (weights.license if weights else None)
+        async with self.db.transaction() as tx:
+            model = Model(
+                id=ModelId(self.new_id("model")),
+                project=await self.platform(tx),
+                name=new.name,
+                engine=engine,
+                source=source,
+                context_length=context,
+                license=license,
+                facts=facts,
+                shared=True,
+                builtin=False,
+                created_at=self.clock.now(),
+            )
+            await self._insert(tx, model, new.upstream_key, new.prices)
+            await self.identity.audit(tx, principal, "model.create", model.id, detail=model.described())
+        return model
+
+    async def ensure_default_model(self, default: DefaultModel | None) -> Model | None:
+        """Add the model of the first start. None where there is none, or one was added before, even if removed since.
+
+        `default` is what `default_model()` found before privileges were dropped.
+        """
+        if default is None:
+            return None
+        async with self.db.transaction() as tx:
+            if await self.store.had_builtin(tx) or await self.store.find(tx, None, default.name):
+                return None
+            model = Model(
+                id=ModelId(self.new_id("model")),
+                project=await self.platform(tx),
+                name=default.name,
+                engine=EngineKind.LLAMACPP,
+                source=ModelSource(SourceKind.PATH, str(default.path)),
+                context_length=default.context_length,
+                license=default.license,
+                facts=default.weights.facts,
+                shared=True,
+                builtin=True,
+                created_at=self.clock.now(),
+            )
+            try:
+                await self._insert(tx, model, None, ModelPrices())
+            except ModelNameTaken:
+                # Another process is adding it at this moment.
+                return None
+        return model
+
+    async def remove_model(self, principal: Principal, ref: str) -> Model:
+        """Stop serving it at once; its name is free again. Usage and invoices keep it. Raises UnknownModel."""
+        async with self.db.transaction() as tx:
+            model = await self._require(tx, None if principal.operator else principal.project_id, ref)
+            rules.check_source(model.source, operator=principal.operator)
+            now = self.clock.now()
+            if not await self.store.remove(tx, model.project, model.id, now):
+                return model
+            removed = replace(model, removed_at=now)
+            for observer in self.observers:
+                await observer.model_removed(tx, removed)
+            await self._tell(tx, removed, "removed")
+            await self.identity.audit(tx, principal, "model.remove", model.id, detail=model.described())
+        return removed
+
+    async def list_models(self, principal: Principal, page: PageRequest) -> Page[Model]:
+        async with self.db.reading() as tx:
+            return await self.store.page(tx, _view(principal), page)
+
+    async def get_model(self, principal: Principal, ref: str) -> Model:
+        """By name or id. Raises UnknownModel."""
+        async with self.db.reading() as tx:
+            return await self._require(tx, _view(principal), ref)
+
+    async def model_events(self, principal: Principal, ref: str, page: PageRequest) -> Page[Event]:
+        """Raises UnknownModel."""
+        async with self.db.reading() as tx:
+            model = await self._require(tx, _view(principal), ref)
+            return await self.events.list(tx, model.project, model.id, page)
+
+    # For other domains, in their own transaction
+
+    async def by_ids(self, tx: Tx, ids: set[ModelId]) -> dict[ModelId, Model]:
+        return await self.store.by_ids(tx, ids)
+
+    async def upstream_keys(self, tx: Tx, ids: set[ModelId]) -> dict[ModelId, str]:
+        """The keys of upstreams, decrypted. They go to the gateway and nowhere else."""
+        sealed = await self.store.sealed_keys(tx, ids)
+        return {id: self.keyring.decrypt(text, _KEY_PURPOSE) for id, text in sealed.items()}
+
+    async def _examine(self, source: ModelSource) -> tuple[ModelSource, Weights | None]:
+        """The source in its normal form, and what its weights say."""
+        if source.kind is SourceKind.UPSTREAM:
+            return replace(source, location=rules.normal_upstream(source.location)), None
+        try:
+            return source, await asyncio.to_thread(inspect, source.location)
+        except SkerryError as error:
+            if isinstance(error, BadSource) or not error.errors:
+                error.errors = (FieldError("source.path", error.code, error.detail),)
+            raise
+
+    async def _insert(self, tx: Tx, model: Model, upstream_key: str | None, prices: ModelPrices) -> None:
+        sealed = None if upstream_key is None else self.keyring.encrypt(upstream_key, _KEY_PURPOSE)
+        if not await self.store.insert(tx, model, sealed):
+            words = f"there is a model {model.name!r} already"
+            raise ModelNameTaken(
+                words,
+                suggestion="Remove it first, or choose another name.",
+                errors=[FieldError("name", "model_name_taken", words)],
+            )
+        if prices.given() and self.pricing is not None:
+            await self.pricing.set_model_price(tx, model.name, prices.given())
+        for observer in self.observers:
+            await observer.model_added(tx, model)
+        await self._tell(tx, model, "created")
+
+    async def _tell(self, tx: Tx, model: Model, verb: str) -> None:
+        await self.events.record(
+            tx,
+            project=model.project,
+            resource=model.id,
+            resource_kind="model",
+            type=f"model.{verb}",
+            data=model.described(),
+        )
+        await notify(tx, ROUTES)
+
+    async def _require(self, tx: Tx, project: ProjectId | None, ref: str) -> Model:
+        model = await self.store.find(tx, project, ref)
+        if model is None:
+            raise UnknownModel(f"there is no model {ref[:200]!r}", suggestion="GET /api/v1/models lists them.")
+        return model
+
+
+def _view(principal: Principal) -> ProjectId | None:
+    return None if principal.operator else principal.project_id

@@ -1,0 +1,106 @@
+"""Tables of billing. Private: only the stores of this package read and write them."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, Integer, Numeric, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from skerry.db.schema import metadata
+
+_TIME = DateTime(timezone=True)
+
+price_books: Final = Table(
+    "price_books",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("currency", Text, nullable=False),
+    Column("effective_from", _TIME, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+"""Append-only, like their lines: what was charged can be computed again."""
+
+prices: Final = Table(
+    "prices",
+    metadata,
+    Column("book", Integer, ForeignKey("price_books.version"), primary_key=True, autoincrement=False),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("meter", Text, nullable=False),
+    Column("model", Text),
+    Column("sku", Text),
+    Column("site", Text),
+    Column("capacity_class", Text),
+    Column("charge_by", Text),
+    Column("unit_quantity", BigInteger, nullable=False),
+    Column("unit_price", Numeric, nullable=False),
+)
+
+balance_accounts: Final = Table(
+    "balance_accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("target_kind", Text, nullable=False),
+    Column("target_id", Text, nullable=False),
+    Column("organization", Text, nullable=False),
+    Column("project", Text),
+    Column("window_kind", Text, nullable=False),
+    Column("limit_nano", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("alert_at", JSONB, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("updated_at", _TIME, nullable=False),
+    Column("deleted_at", _TIME),
+)
+Index(
+    "ix_balance_accounts_single",
+    balance_accounts.c.kind,
+    balance_accounts.c.target_id,
+    unique=True,
+    postgresql_where=text("kind <> 'budget' AND deleted_at IS NULL"),
+)
+Index(
+    "ix_balance_accounts_project",
+    balance_accounts.c.project,
+    balance_accounts.c.id,
+    postgresql_where=text("deleted_at IS NULL"),
+)
+
+balance_periods: Final = Table(
+    "balance_periods",
+    metadata,
+    Column("account", Text, ForeignKey("balance_accounts.id"), primary_key=True),
+    Column("period_start", _TIME, primary_key=True),
+    Column("period_end", _TIME, nullable=False),
+    Column("committed_nano", BigInteger, nullable=False),
+    Column("spent_nano", BigInteger, nullable=False),
+    Column("alerts_sent", JSONB, nullable=False),
+)
+
+balance_leases: Final = Table(
+    "balance_leases",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account", Text, ForeignKey("balance_accounts.id"), nullable=False),
+    Column("period_start", _TIME, nullable=False),
+    Column("journal", Text, nullable=False),
+    Column("amount_nano", BigInteger, nullable=False),
+    Column("spent_nano", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("expires_at", _TIME, nullable=False),
+    Column("closed_at", _TIME),
+)
+Index(
+    "ix_balance_leases_open",
+    balance_leases.c.journal,
+    balance_leases.c.expires_at,
+    postgresql_where=text("state = 'open'"),
+)
+Index(
+    "ix_balance_leases_account",
+    balance_leases.c.account,
+    balance_leases.c.id,
+    postgresql_where=text("state = 'open'"),
+)

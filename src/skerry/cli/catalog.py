@@ -1,0 +1,63 @@
+"""The table of commands: what `skerry --help` shows, and where each command is, without importing any of them."""
+
+from dataclasses import dataclass
+
+MODULES = "skerry.cli.commands"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command of the top level. A `noun` is a module's whole app; a verb is one command in it, of the same name."""
+
+    name: str
+    module: str
+    help: str
+    noun: bool = False
+    hidden: bool = False
+
+
+SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    (
+        "Run a cloud",
+        (
+            Entry("up", "run", "Start a cloud on this machine."),
+            Entry("down", "run", "Stop the cloud on this machine."),
+            Entry("status", "status", "Show the processes of the cloud on this machine."),
+            Entry("gateway", "run", "Run a gateway alone, for a cloud of several machines."),
+            Entry("server", "run", "Run an API server alone."),
+            Entry("controller", "run", "Run a controller alone."),
+            Entry("agent", "run", "Run the agent that starts work on this machine.", hidden=True),
+            Entry("shipper", "run", "Run the process that ships usage records.", hidden=True),
+        ),
+    ),
+    (
+        "Use models",
+        (
+            Entry("chat", "chat", "Chat with a model, or ask it one thing."),
+            Entry("models", "models", "The catalogue: list, show, add and remove models.", noun=True),
+            Entry("endpoints", "endpoints", "Where models are served, and whether they are ready.", noun=True),
+        ),
+    ),
+    (
+        "Money",
+        (
+            Entry("usage", "spending", "Show what was used."),
+            Entry("costs", "spending", "Show what it costs."),
+            Entry("prices", "spending", "Show the price book in effect."),
+            Entry("budgets", "budgets", "Limits on what may be spent.", noun=True),
+        ),
+    ),
+    (
+        "People and keys",
+        (
+            Entry("login", "login", "Store the address and key of a cloud, after checking them."),
+            Entry("whoami", "login", "Show which key is in use, and what it may do."),
+            Entry("keys", "keys", "API keys: list, create, rotate and revoke.", noun=True),
+            Entry("projects", "projects", "Projects of the organization.", noun=True),
+            Entry("members", "members", "People of the organization.", noun=True),
+            Entry("audit", "audit", "Who did what, and proof that nothing was altered.", noun=True),
+        ),
+    ),
+)
+
+ENTRIES = {entry.name: entry for _, entries in SECTIONS for entry in entries}

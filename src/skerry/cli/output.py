@@ -1,0 +1,117 @@
+"""The answer of a command, on stdout: a table, a list of fields, or JSON."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from skerry.cli.speech import dim, note, printable
+
+T = TypeVar("T")
+
+PIPE_WIDTH = 100_000
+"""Wide enough that nothing is wrapped or cut where there is no terminal to fit."""
+
+
+class Answer(Protocol):
+    """What the client's answers are here; `skerry status` has none and should not import the client."""
+
+    @property
+    def raw(self) -> Mapping[str, Any]: ...
+
+
+A = TypeVar("A", bound=Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """`whole` columns (ids, names) are never wrapped or cut; `right` aligns numbers."""
+
+    title: str
+    text: Callable[[T], str]
+    right: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    as_json: bool
+
+    def listing(
+        self,
+        items: Iterable[A],
+        columns: Sequence[Column[A]],
+        *,
+        empty: str,
+        limit: int | None = None,
+        totals: Callable[[Sequence[A]], Sequence[Sequence[str]]] | None = None,
+    ) -> None:
+        """Up to `limit` items. JSON has the form of the API's own lists, all pages in one."""
+        upcoming = iter(items)
+        rows = list(islice(upcoming, limit))
+        more = limit is not None and next(upcoming, None) is not None
+        if self.as_json:
+            self.json({"data": [row.raw for row in rows], "has_more": more, "next_cursor": None})
+        elif not rows:
+            note(empty)
+        else:
+            self.table(columns, rows, totals(rows) if totals else ())
+        if more and not self.as_json:
+            dim(f"Only the first {limit} are shown; --limit shows more.")
+
+    def table(self, columns: Sequence[Column[T]], rows: Sequence[T], totals: Sequence[Sequence[str]] = ()) -> None:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=True)
+        for column in columns:
+            side: Literal["left", "right"] = "right" if column.right else "left"
+            table.add_column(column.title, justify=side, no_wrap=column.whole or column.right, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(printable(column.text(row))) for column in columns))
+        if totals:
+            table.add_section()
+        for total in totals:
+            table.add_row(*(Text(printable(cell)) for cell in total), style="bold")
+        self._print(table)
+
+    def fields(self, answer: Answer, fields: Sequence[tuple[str, str]]) -> None:
+        """One thing: its fields under each other, without the empty ones."""
+        if self.as_json:
+            self.json(answer.raw)
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for title, text in fields:
+            if text:
+                table.add_row(title, Text(printable(text)))
+        self._print(table)
+
+    def done(self, words: str, raw: Mapping[str, Any]) -> None:
+        """What an action did: words to the user, or JSON."""
+        if self.as_json:
+            self.json(raw)
+        else:
+            note(words)
+
+    def json(self, value: object) -> None:
+        print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+    def _print(self, table: Table) -> None:
+        if sys.stdout.isatty():
+            Console(highlight=False).print(table)
+            return
+        plain = io.StringIO()
+        Console(file=plain, width=PIPE_WIDTH, no_color=True, highlight=False).print(table)
+        print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
+
+
+def total_row(columns: Sequence[Column[T]], label: str, values: Mapping[str, str]) -> list[str]:
+    """A row of totals: `values` by column title, the label in the first column."""
+    cells = [values.get(column.title, "") for column in columns]
+    return list(chain([label], cells[1:]))

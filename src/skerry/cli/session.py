@@ -1,0 +1,82 @@
+"""What every command that talks to a cloud is given: the connection, and a way to answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import typer
+
+from skerry.cli.failures import ExitCode, Failure, wrong_use
+from skerry.cli.output import Answers
+from skerry.cli.speech import interactive
+from skerry.client import (
+    ApiError,
+    Connection,
+    Credentials,
+    Forbidden,
+    MissingKey,
+    NotConfigured,
+    NotReachable,
+    Skerry,
+    SkerryError,
+    Unauthorized,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's run. `out` is where its answer goes; words go through `speech`."""
+
+    out: Answers
+    profile: str | None = None
+    project: str | None = None
+
+    def connection(self, *, operator: bool = False) -> Connection:
+        """Address and key. Another project than the key's own can only be reached by an operator."""
+        wants_operator = operator or self.project is not None
+        return Credentials.load().resolve(profile=self.profile, operator=wants_operator)
+
+    @contextmanager
+    def client(self, *, operator: bool = False) -> Iterator[Skerry]:
+        """A client for the length of the block; its errors end the command, in words. `operator`: see `connection`."""
+        with in_words():
+            found = self.connection(operator=operator)
+            with Skerry(found.url, found.api_key, project=self.project) as client:
+                yield client
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Goes on only if the user agrees, now or by --yes."""
+        if yes:
+            return
+        if not interactive():
+            raise wrong_use("There is nobody to ask.", "Say --yes to go ahead without a question.")
+        typer.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Turns the client's errors into failures of the command."""
+    try:
+        yield
+    except SkerryError as error:
+        raise failure_of(error) from error
+
+
+def failure_of(error: SkerryError) -> Failure:
+    details: tuple[str, ...] = ()
+    if isinstance(error, ApiError):
+        details = tuple(f"{field.path}: {field.message}" if field.path else field.message for field in error.errors)
+        if error.status >= 500 and error.request_id:
+            details += (f"request {error.request_id}",)
+    return Failure(error.detail, suggestion=error.suggestion, details=details, code=_code(error))
+
+
+def _code(error: SkerryError) -> ExitCode:
+    match error:
+        case NotReachable():
+            return ExitCode.NOT_REACHABLE
+        case Unauthorized() | Forbidden() | MissingKey():
+            return ExitCode.NOT_ALLOWED
+        case NotConfigured():
+            return ExitCode.WRONG_USE
+    return ExitCode.FAILED

@@ -1,0 +1,101 @@
+"""One request and how its answer is read: the part that the blocking and the asynchronous client share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+T = TypeVar("T")
+
+REPLAYABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+IDEMPOTENCY_KEY = "Idempotency-Key"
+CONTROL = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request as a value. `read` turns the decoded JSON (None for an empty answer) into what the caller gets."""
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answers: frozenset[int] = frozenset()
+    """Statuses that are answers though they are not 2xx, as the 503 of `/readyz`."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether sending it twice does it once."""
+        return self.method in REPLAYABLE or IDEMPOTENCY_KEY in self.headers
+
+    def with_query(self, **more: str | None) -> "Call[T]":
+        return replace(self, query={**self.query, **query(**more)})
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    data: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+def at(collection: str, *parts: str) -> str:
+    """The path of one thing; names may have slashes in them, as models from a hub do."""
+    return "/".join((collection, *(quote(part, safe="") for part in parts)))
+
+
+def get(path: str, read: Callable[[Any], T], **params: object) -> Call[T]:
+    return Call("GET", path, read, query=query(**params))
+
+
+def listing(path: str, read: Callable[[Any], T], **params: object) -> Call[Page[T]]:
+    return get(path, page_of(read), **params)
+
+
+def create(path: str, read: Callable[[Any], T], body: Mapping[str, object]) -> Call[T]:
+    """A POST that creates. Its `Idempotency-Key` is made here, so that every try of it carries the same one."""
+    return Call("POST", path, read, body=present(body), headers={IDEMPOTENCY_KEY: uuid4().hex})
+
+
+def delete(path: str) -> Call[None]:
+    return Call("DELETE", path, nothing)
+
+
+def nothing(_: Any) -> None:
+    """Reads an answer nobody needs."""
+
+
+def page_of(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
+    def read_page(answer: Any) -> Page[T]:
+        return Page(tuple(read(item) for item in answer["data"]), answer.get("next_cursor"))
+
+    return read_page
+
+
+def present(body: Mapping[str, object]) -> dict[str, Any]:
+    """The body without what the caller left out."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def query(**params: object) -> dict[str, str]:
+    return {name: _text(value) for name, value in params.items() if value is not None}
+
+
+def rfc3339(time: datetime) -> str:
+    """UTC, with a Z. Naive times are refused, since nobody knows what they mean."""
+    if time.tzinfo is None:
+        raise ValueError(f"{time} has no time zone")
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(str(part) for part in value)
+    return str(value)

@@ -1,0 +1,150 @@
+"""The resources of a client: `client.keys.create(…)`. Written once; whether a method blocks is its client's matter."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import wraps
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from skerry.client.call import Call, Page
+from skerry.client.requests import identity, inference, money, runtime
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class Blocking(Protocol):
+    def send(self, call: Call[T]) -> T: ...
+
+    def pages(self, call: Call[Page[T]]) -> Iterator[T]: ...
+
+
+class Asynchronous(Protocol):
+    def send(self, call: Call[T]) -> Awaitable[T]: ...
+
+    def pages(self, call: Call[Page[T]]) -> AsyncIterator[T]: ...
+
+
+class Group(Generic[C]):
+    """Resources of one kind. `C` is Blocking or Asynchronous."""
+
+    def __init__(self, client: C) -> None:
+        self.client: Any = client
+
+
+class one(Generic[P, T]):
+    """A method that sends the request that `build` makes; awaited on the asynchronous client."""
+
+    def __init__(self, build: Callable[P, Call[T]]) -> None:
+        self.build = build
+
+    @overload
+    def __get__(self, group: Group[Blocking], kind: type) -> Callable[P, T]: ...
+
+    @overload
+    def __get__(self, group: Group[Asynchronous], kind: type) -> Callable[P, Awaitable[T]]: ...
+
+    def __get__(self, group: Group[Any], kind: type) -> Callable[P, Any]:
+        @wraps(self.build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return group.client.send(self.build(*args, **kwargs))
+
+        return method
+
+
+class many(Generic[P, T]):
+    """A method that yields all items of a list, page after page; `limit` is the size of a page."""
+
+    def __init__(self, build: Callable[P, Call[Page[T]]]) -> None:
+        self.build = build
+
+    @overload
+    def __get__(self, group: Group[Blocking], kind: type) -> Callable[P, Iterator[T]]: ...
+
+    @overload
+    def __get__(self, group: Group[Asynchronous], kind: type) -> Callable[P, AsyncIterator[T]]: ...
+
+    def __get__(self, group: Group[Any], kind: type) -> Callable[P, Any]:
+        @wraps(self.build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return group.client.pages(self.build(*args, **kwargs))
+
+        return method
+
+
+class Keys(Group[C]):
+    list = many(identity.list_keys)
+    get = one(identity.get_key)
+    create = one(identity.create_key)
+    rotate = one(identity.rotate_key)
+    revoke = one(identity.revoke_key)
+
+
+class Projects(Group[C]):
+    list = many(identity.list_projects)
+    create = one(identity.create_project)
+
+
+class Organizations(Group[C]):
+    list = many(identity.list_organizations)
+    create = one(identity.create_organization)
+
+
+class Members(Group[C]):
+    list = many(identity.list_members)
+    add = one(identity.add_member)
+
+
+class Audit(Group[C]):
+    list = many(identity.list_audit)
+    verify = one(identity.verify_audit)
+
+
+class Models(Group[C]):
+    list = many(inference.list_models)
+    callable = many(inference.list_callable_models)
+    get = one(inference.get_model)
+    add = one(inference.add_model)
+    remove = one(inference.remove_model)
+
+
+class Endpoints(Group[C]):
+    list = many(inference.list_endpoints)
+    get = one(inference.get_endpoint)
+
+
+class Budgets(Group[C]):
+    list = many(money.list_budgets)
+    create = one(money.create_budget)
+    delete = one(money.delete_budget)
+
+
+class Events(Group[C]):
+    list = many(runtime.list_events)
+    of = many(runtime.list_resource_events)
+
+
+class Status(Group[C]):
+    alive = one(runtime.alive)
+    ready = one(runtime.ready)
+
+
+class Resources(Group[C]):
+    """What both clients offer beside the chat."""
+
+    whoami = one(identity.whoami)
+    usage = many(money.usage)
+    costs = many(money.costs)
+    prices = one(money.prices)
+
+    def __init__(self, client: C) -> None:
+        super().__init__(client)
+        self.keys = Keys(client)
+        self.projects = Projects(client)
+        self.organizations = Organizations(client)
+        self.members = Members(client)
+        self.audit = Audit(client)
+        self.models = Models(client)
+        self.endpoints = Endpoints(client)
+        self.budgets = Budgets(client)
+        self.events = Events(client)
+        self.status = Status(client)

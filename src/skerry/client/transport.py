@@ -1,0 +1,95 @@
+"""What the two clients share of httpx: settings, requests and its errors in our words."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+from urllib.parse import urlsplit
+
+import httpx
+
+from skerry import __version__
+from skerry.client.call import CONTROL, Call
+from skerry.client.chat import CHAT
+from skerry.client.errors import NotConfigured, NotReachable, StreamBroken
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+TROUBLE = (httpx.TransportError, httpx.DecodingError, httpx.StreamError)
+"""What httpx raises where the other side or the way to it fails."""
+
+DEFAULT_TIMEOUT = 60.0
+CONNECT_TIMEOUT = 5.0
+
+
+class Settings(TypedDict):
+    base_url: str
+    headers: dict[str, str]
+    timeout: httpx.Timeout
+    verify: bool
+    trust_env: bool
+
+
+def settings(url: str, api_key: str, timeout: float) -> Settings:
+    """Keyword arguments of an httpx client. Raises NotConfigured for an address or a key that cannot be one."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NotConfigured(
+            f"{url!r} is not the address of a Skerry.", suggestion="It looks like http://127.0.0.1:8080."
+        )
+    if not api_key.isascii() or not api_key.isprintable() or api_key != api_key.strip():
+        raise NotConfigured(
+            "The API key has characters that no key has.", suggestion="A key looks like sk-… in one word."
+        )
+    headers = {"user-agent": f"skerry/{__version__}", "accept": "application/json"}
+    if api_key:
+        headers["authorization"] = f"Bearer {api_key}"
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+        # Reading the certificate authorities takes 0.1 s, and over plain http nothing is ever checked against them.
+        "verify": parts.scheme == "https",
+        # A proxy for the outside world cannot reach this machine's own address.
+        "trust_env": parts.hostname not in LOOPBACK,
+    }
+
+
+def scoped(call: Call[Any], project: str | None) -> Mapping[str, str]:
+    """The query, with the project that an operator's key acts on."""
+    if project is None or not call.path.startswith(CONTROL):
+        return call.query
+    return {**call.query, "project": project}
+
+
+def build(client: httpx.Client | httpx.AsyncClient, call: Call[Any], project: str | None) -> httpx.Request:
+    return client.build_request(
+        call.method,
+        call.path,
+        params=dict(scoped(call, project)) or None,
+        json=call.body,
+        headers=dict(call.headers),
+    )
+
+
+def build_chat(client: httpx.Client | httpx.AsyncClient, body: Mapping[str, Any]) -> httpx.Request:
+    return client.build_request("POST", CHAT, json=dict(body), headers={"accept": "text/event-stream"})
+
+
+def unreachable(error: Exception, url: str) -> NotReachable:
+    """The failure in one line, with the address that did not answer."""
+    suggestion = "Is it running? `skerry up` starts a cloud on this machine, `skerry status` shows it."
+    if isinstance(error, httpx.ConnectTimeout):
+        return NotReachable(f"{url} does not answer.", suggestion=suggestion)
+    if isinstance(error, httpx.ConnectError | httpx.PoolTimeout | httpx.UnsupportedProtocol | httpx.ProxyError):
+        return NotReachable(f"Cannot connect to {url}: {_words(error)}", suggestion=suggestion)
+    if isinstance(error, httpx.TimeoutException):
+        return NotReachable(
+            f"{url} took too long to answer.", suggestion="Try again, or allow it more time.", sent=True
+        )
+    return NotReachable(f"The connection to {url} broke: {_words(error)}", suggestion="Try again.", sent=True)
+
+
+def cut_off(error: Exception) -> StreamBroken:
+    return StreamBroken(f"The answer was cut off: {_words(error)}.", suggestion="Ask again.")
+
+
+def _words(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,175 @@
+"""The agent's door: a unix socket on which the users that are allowed to may call the supervisor's verbs."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from skerry.compute.engines.base import BadGang, EngineRefused, EngineUnavailable, GangSpec
+from skerry.compute.engines.embedded import wire
+from skerry.compute.engines.embedded.config import AgentConfig
+from skerry.compute.engines.embedded.roster import LOGGER
+from skerry.compute.engines.embedded.supervisor import Supervisor
+from skerry.kernel.clock import Clock
+from skerry.kernel.ids import AttemptId
+
+_PEER: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_IDLE_SECONDS: Final = 60.0
+_FORBIDDEN: Final = "forbidden"
+_BAD_CALL: Final = "bad_call"
+
+Verb = tuple[type[Any], Callable[[Any], Awaitable[object]]]
+
+
+class AgentRunning(RuntimeError):
+    """Another agent has this state folder."""
+
+
+class Agent:
+    """Serve `config.socket` until `stopping` is set, then end all tasks in order.
+
+    Only one agent at a time may have a state folder: a lock that dies with its holder keeps it.
+    """
+
+    def __init__(self, config: AgentConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._log = structlog.get_logger(LOGGER)
+
+    async def run(self, stopping: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Raises AgentRunning; any other error means that it lost track of a task and wants to be started again."""
+        lock = _lock(self._config.state)
+        try:
+            supervisor = Supervisor(self._config, self._clock)
+            supervisor.recover()
+            server = await self._listen(supervisor)
+            try:
+                on_ready()
+                await self._until_stopped(supervisor, stopping)
+            finally:
+                server.close()
+        finally:
+            os.close(lock)
+
+    async def _until_stopped(self, supervisor: Supervisor, stopping: asyncio.Event) -> None:
+        life = asyncio.create_task(supervisor.run())
+        wish = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({life, wish}, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                life.result()
+            await supervisor.stop()
+        finally:
+            supervisor.abandon()
+            for task in (life, wish):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            self._config.socket.unlink(missing_ok=True)
+
+    async def _listen(self, supervisor: Supervisor) -> asyncio.Server:
+        path = self._config.socket
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # a dead agent's: the lock says that there is no living one
+        door = _Door(supervisor, self._config.allowed_uids)
+        with wire.address_of(path) as address:
+            server = await asyncio.start_unix_server(door.serve, address)
+            # Who may connect is decided by the kernel's word for the caller; the file's mode only has to let them try.
+            alone = self._config.allowed_uids <= {os.geteuid()}
+            Path(address).chmod(0o600 if alone else 0o666)
+        return server
+
+
+class _Door:
+    def __init__(self, supervisor: Supervisor, allowed_uids: frozenset[int]) -> None:
+        self._allowed = allowed_uids
+        self._verbs = _verbs(supervisor)
+        self._log = structlog.get_logger(LOGGER)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: calls one after another, until the caller closes or is silent for long."""
+        try:
+            allowed = self._may_call(writer)
+            while True:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    frame = await wire.read_frame(reader)
+                if frame is None:
+                    return
+                if not allowed:
+                    await wire.write_frame(writer, _problem(_FORBIDDEN, "This user may not call the agent."))
+                    return
+                await wire.write_frame(writer, await self._answer(frame))
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, wire.FrameTooLarge) as error:
+            self._log.info("connection_dropped", error=type(error).__name__)
+        finally:
+            writer.close()
+
+    def _may_call(self, writer: asyncio.StreamWriter) -> bool:
+        connection = writer.get_extra_info("socket")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid, uid, _ = _PEER.unpack(credentials)
+        if uid not in self._allowed:
+            self._log.warning("caller_refused", pid=pid, uid=uid)
+            return False
+        return True
+
+    async def _answer(self, frame: bytes) -> wire.Reply:
+        try:
+            call = msgspec.msgpack.decode(frame, type=wire.Call)
+            if call.version != wire.VERSION:
+                return _problem(_BAD_CALL, "The agent is of another version: start it again.")
+            if call.verb not in self._verbs:
+                return _problem(_BAD_CALL, f"There is no verb {call.verb!r}.")
+            kind, act = self._verbs[call.verb]
+            body = msgspec.msgpack.decode(call.body, type=kind)
+            return wire.Reply(body=wire.pack(await act(body)))
+        except EngineRefused as error:
+            return _problem(error.code, error.detail)
+        except EngineUnavailable as error:
+            return _problem(EngineUnavailable.code, error.detail)
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+            return _problem(BadGang.code, f"The call cannot be read: {error}")
+        except Exception as error:  # one caller's mishap must not take the others' tasks along
+            self._log.error("call_failed", exc_info=error)
+            return _problem("internal_error", "The agent failed to do this; its log says why.")
+
+
+def _verbs(supervisor: Supervisor) -> dict[str, Verb]:
+    """Verb → (type of its body, what it does)."""
+    return {
+        "capabilities": (type(None), lambda _: supervisor.capabilities()),
+        "nodes": (type(None), lambda _: supervisor.nodes()),
+        "submit": (GangSpec, supervisor.submit),
+        "observe": (list[AttemptId], supervisor.observe),
+        "known": (type(None), lambda _: supervisor.known()),
+        "logs": (wire.ReadLog, lambda b: supervisor.logs(AttemptId(b.attempt), b.rank, b.offset, b.limit)),
+        "signal": (wire.SendSignal, lambda b: supervisor.signal(AttemptId(b.attempt), b.number)),
+        "cancel": (wire.Cancel, lambda b: supervisor.cancel(AttemptId(b.attempt), b.grace_seconds)),
+        "forget": (str, lambda b: supervisor.forget(AttemptId(b))),
+        "drain": (wire.Drain, lambda b: supervisor.drain(b.node, b.reason)),
+        "resume": (str, supervisor.resume),
+        "events": (wire.Events, lambda b: supervisor.events(b.cursor, b.wait_seconds)),
+    }
+
+
+def _problem(code: str, message: str) -> wire.Reply:
+    return wire.Reply(problem=wire.Problem(code, message))
+
+
+def _lock(folder: Path) -> int:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise AgentRunning(f"another agent is running with {folder}") from None
+    return lock

@@ -1,0 +1,261 @@
+"""Values of compute: workloads, their attempts, and the words for what becomes of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
+from skerry.kernel.states import StateMachine
+from skerry.runtime.state import Reason
+
+
+class WorkloadKind(StrEnum):
+    JOB = "job"
+    """Has an end of its own: exit code 0 is success."""
+    SERVICE = "service"
+    """Runs until it is no longer wanted; `running` once it has reported."""
+    INSTANCE = "instance"
+
+
+class WorkloadStatus(StrEnum):
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+WORKLOAD_TRANSITIONS: Final = StateMachine(
+    {
+        # Every way out leads through `stopping`: whatever ended, its tasks are reaped before it counts as ended.
+        WorkloadStatus.PENDING: {WorkloadStatus.STARTING, WorkloadStatus.STOPPING},
+        WorkloadStatus.STARTING: {WorkloadStatus.RUNNING, WorkloadStatus.STOPPING, WorkloadStatus.PENDING},
+        WorkloadStatus.RUNNING: {WorkloadStatus.STOPPING, WorkloadStatus.PENDING},
+        WorkloadStatus.STOPPING: {WorkloadStatus.ENDED},
+        WorkloadStatus.ENDED: {WorkloadStatus.PENDING},
+    }
+)
+
+
+class Desired(StrEnum):
+    RUN = "run"
+    STOP = "stop"
+
+
+class ChargeBy(StrEnum):
+    """The one family of meters that carries the money of a workload (DESIGN §5 Money)."""
+
+    TIME = "time"
+    TOKENS = "tokens"
+    RESERVATION = "reservation"
+
+
+class CapacityClass(StrEnum):
+    RESERVED = "reserved"
+    ON_DEMAND = "on_demand"
+    SPOT = "spot"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    """The node, the agent or an unasked SIGKILL took it."""
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    BUDGET_STOPPED = "budget_stopped"
+
+    @property
+    def our_fault(self) -> bool:
+        return self is Outcome.LOST
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a workload that is still wanted is tried again, restarts left."""
+        return self in _RESTARTED
+
+
+_RESTARTED: Final = frozenset({Outcome.FAILED, Outcome.LOST, Outcome.PREEMPTED, Outcome.OUT_OF_MEMORY})
+
+
+class StopReason(StrEnum):
+    """Why a workload is to stop; decides the outcome of the attempt that is stopped."""
+
+    BY_CUSTOMER = "by_customer"
+    BY_OWNER = "by_owner"
+    """The product that made it wants it no longer (scaled down, deleted)."""
+    MAX_DURATION = "max_duration"
+    BUDGET = "budget"
+
+    @property
+    def outcome(self) -> Outcome:
+        return _STOPPED.get(self, Outcome.CANCELLED)
+
+
+_STOPPED: Final = {StopReason.MAX_DURATION: Outcome.TIMED_OUT, StopReason.BUDGET: Outcome.BUDGET_STOPPED}
+
+
+class ReasonCode(StrEnum):
+    """Why a workload is where it is. `advice` says what to do about it (I8)."""
+
+    NEW = "new"
+    RESUMED = "resumed"
+    NO_NODE = "no_node"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    BACKING_OFF = "backing_off"
+    RESTARTING = "restarting"
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    REFUSED = "refused"
+    WAITING_FOR_REPORT = "waiting_for_report"
+    UP = "up"
+    STOP_REQUESTED = "stop_requested"
+    REAPING = "reaping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    NO_RESTARTS_LEFT = "no_restarts_left"
+    STOPPED = "stopped"
+
+    @property
+    def advice(self) -> str:
+        return _ADVICE[self]
+
+
+_ADVICE: Final[Mapping[ReasonCode, str]] = {
+    ReasonCode.NEW: "Wait: it is about to be placed.",
+    ReasonCode.RESUMED: "Wait: it is about to be placed again.",
+    ReasonCode.NO_NODE: "Wait until a node is free, ask for fewer accelerators, or stop something else.",
+    ReasonCode.ENGINE_UNAVAILABLE: "Wait: it goes on when the engine answers. Operators find the agent in `skerry status`.",
+    ReasonCode.BACKING_OFF: "Read the logs: it ended by itself and is started again after the time given.",
+    ReasonCode.RESTARTING: "Wait: it ended through our fault and is started again at once.",
+    ReasonCode.SUBMITTING: "Wait: it is being handed to the engine.",
+    ReasonCode.QUEUED: "Wait: the engine has it and starts it when its nodes are free.",
+    ReasonCode.REFUSED: "The engine does not take it as it is: see the message.",
+    ReasonCode.WAITING_FOR_REPORT: "Wait until it has loaded; the logs show how far it is.",
+    ReasonCode.UP: "Nothing to do.",
+    ReasonCode.STOP_REQUESTED: "Wait: its tasks have been told to end and are killed when the grace period is over.",
+    ReasonCode.REAPING: "Wait: what is left of its tasks is being cleared away.",
+    ReasonCode.SUCCEEDED: "Nothing to do.",
+    ReasonCode.FAILED: "Read the logs, then start it again.",
+    ReasonCode.NO_RESTARTS_LEFT: "Read the logs, mend the cause, then start it again.",
+    ReasonCode.STOPPED: "Start it again when it is wanted.",
+}
+
+
+class Drop(StrEnum):
+    """When a task that was started by root becomes an ordinary user."""
+
+    BEFORE_EXEC = "before_exec"
+    BY_PROGRAM = "by_program"
+    """Only for programs of our own: started as root, they become `SKERRY_RUN_AS` once their imports are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """What to run. Quantities are for each task; None: no limit of its own.
+
+    `files` are secrets: kept encrypted, given to the tasks as files of mode 0600 in the folder `SKERRY_FILES`.
+    """
+
+    kind: WorkloadKind
+    name: str
+    resource: str
+    """Id of what it is for, such as an endpoint; usage is booked on it."""
+    command: tuple[str, ...]
+    charge_by: ChargeBy = ChargeBy.TIME
+    capacity_class: CapacityClass = CapacityClass.ON_DEMAND
+    accelerators: int = 1
+    """For the whole gang, shared out evenly over its tasks."""
+    tasks: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    memory_bytes: int | None = None
+    """Resident memory; enforced where the engine can (control groups)."""
+    address_space_bytes: int | None = None
+    """RLIMIT_AS: enforceable everywhere, but counts mapped files too."""
+    cpu_seconds: int | None = None
+    open_files: int | None = None
+    processes: int | None = None
+    max_restarts: int | None = None
+    """None: restarted for ever, with back-off."""
+    drop: Drop = Drop.BEFORE_EXEC
+    grace_seconds: float = 10.0
+    """From SIGTERM to SIGKILL."""
+    sku: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One engine allocation. This row, not the engine's memory, is the record of it.
+
+    Metering runs from `ready_at` to `ended_at`; `metered_through` says how far facts were made.
+    """
+
+    id: AttemptId
+    workload: WorkloadId
+    project: ProjectId
+    n: int
+    engine: str
+    nodes: tuple[str, ...]
+    accelerators: int
+    devices: tuple[int, ...]
+    """Indexes of the accelerators on the node; empty where cores are shared."""
+    created_at: datetime
+    site: str | None = None
+    sku: str | None = None
+    generation: int = 1
+    engine_ref: str | None = None
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    ready_at: datetime | None = None
+    seen_at: datetime | None = None
+    """When the engine last said that it runs. It ended no earlier."""
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    """128 + the signal's number where a signal ended it; None: unknown or never started."""
+    message: str = ""
+    report: Mapping[str, Any] | None = None
+    """What rank 0 wrote to `SKERRY_REPORT`."""
+    metered_through: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    id: WorkloadId
+    project: ProjectId
+    kind: WorkloadKind
+    name: str
+    resource: str
+    spec: WorkloadSpec
+    """Without `files`."""
+    status: WorkloadStatus
+    reason: Reason
+    """Its code is a `ReasonCode`."""
+    desired: Desired
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime
+    """When the reconciler looks at it next, at the latest."""
+    attempts: int = 0
+    restarts: int = 0
+    """Those that count against `max_restarts`."""
+    failures: int = 0
+    """Attempts in a row that ended before they were stable; sets the back-off."""
+    stop_reason: StopReason | None = None
+    outcome: Outcome | None = None
+    """Of the last attempt, once ended."""
+    ended_at: datetime | None = None
+    attempt: Attempt | None = None
+    """The newest one."""
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        return self.attempt if self.attempt is not None and self.attempt.ended_at is None else None

@@ -1,0 +1,103 @@
+"""Use cases of the fleet: discover this machine, show what there is."""
+
+from typing import TypeVar
+
+from skerry.db.database import Database, Tx
+from skerry.fleet.errors import UnknownFleetThing
+from skerry.fleet.model import LOCAL, LOCAL_NODE, Hall, Leaf, LocalFleet, Machine, Node, NodeStatus, Site, Sku
+from skerry.fleet.store import FleetWriter, HallReader, LeafReader, NodeFilter, NodeReader, SiteReader, SkuReader
+from skerry.kernel.clock import Clock
+from skerry.kernel.ids import IdFactory, NodeId, SiteId, new_id
+from skerry.kernel.paging import Page, PageRequest
+
+T = TypeVar("T")
+
+
+class Fleet:
+    def __init__(self, db: Database, clock: Clock, new_id: IdFactory = new_id) -> None:
+        self.db = db
+        self.clock = clock
+        self._new_id = new_id
+        self._writer = FleetWriter()
+        self._sites, self._halls, self._leaves = SiteReader(), HallReader(), LeafReader()
+        self._skus, self._nodes = SkuReader(), NodeReader()
+
+    async def discover_local(self, tx: Tx, machine: Machine) -> LocalFleet:
+        """Make this machine the site, hall, leaf, SKU and node `local`, or bring them up to date. Idempotent.
+
+        What an operator has set since (status, country, prices) is left alone.
+        """
+        now = self.clock.now()
+        site, new_site = await self._writer.site(tx, self._new_id("site"), LOCAL, now)
+        hall, _ = await self._writer.hall(tx, self._new_id("hall"), LOCAL, site, now)
+        leaf, _ = await self._writer.leaf(tx, self._new_id("leaf"), LOCAL, hall, now)
+        shape = {
+            "accelerator": machine.accelerator_type,
+            "accelerators_per_node": len(machine.accelerators),
+            "cpu": machine.cores,
+            "memory": machine.memory_bytes,
+            "nvlink": False,
+        }
+        sku, new_sku = await self._writer.sku(tx, self._new_id("sku"), LOCAL, shape, now)
+        node, new_node = await self._writer.node(
+            tx, self._new_id("node"), LOCAL_NODE, sku, leaf, machine.accelerators, now
+        )
+        return LocalFleet(SiteId(site), NodeId(node), changed=new_site or new_sku or new_node)
+
+    async def sites(self, request: PageRequest) -> Page[Site]:
+        async with self.db.reading() as tx:
+            return await self._sites.page(tx, request)
+
+    async def site(self, ref: str) -> Site:
+        async with self.db.reading() as tx:
+            return _found(await self._sites.find(tx, ref), "site", ref)
+
+    async def halls(self, request: PageRequest) -> Page[Hall]:
+        async with self.db.reading() as tx:
+            return await self._halls.page(tx, request)
+
+    async def hall(self, ref: str) -> Hall:
+        async with self.db.reading() as tx:
+            return _found(await self._halls.find(tx, ref), "hall", ref)
+
+    async def leaves(self, request: PageRequest) -> Page[Leaf]:
+        async with self.db.reading() as tx:
+            return await self._leaves.page(tx, request)
+
+    async def leaf(self, ref: str) -> Leaf:
+        async with self.db.reading() as tx:
+            return _found(await self._leaves.find(tx, ref), "leaf", ref)
+
+    async def skus(self, request: PageRequest) -> Page[Sku]:
+        async with self.db.reading() as tx:
+            return await self._skus.page(tx, request)
+
+    async def sku(self, ref: str) -> Sku:
+        async with self.db.reading() as tx:
+            return _found(await self._skus.find(tx, ref), "sku", ref)
+
+    async def nodes(
+        self,
+        request: PageRequest,
+        *,
+        site: str | None = None,
+        leaf: str | None = None,
+        sku: str | None = None,
+        status: NodeStatus | None = None,
+    ) -> Page[Node]:
+        async with self.db.reading() as tx:
+            return await self._nodes.filtered(tx, NodeFilter(site, leaf, sku, status), request)
+
+    async def node(self, ref: str) -> Node:
+        async with self.db.reading() as tx:
+            return _found(await self._nodes.find(tx, ref), "node", ref)
+
+    async def find_node(self, tx: Tx, hostname: str) -> Node | None:
+        """For domains above, inside their own transaction."""
+        return await self._nodes.find(tx, hostname)
+
+
+def _found(value: T | None, kind: str, ref: str) -> T:
+    if value is None:
+        raise UnknownFleetThing(kind, ref)
+    return value

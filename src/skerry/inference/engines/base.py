@@ -1,0 +1,76 @@
+"""What a driver says of its engine. The HTTP wire is the seam: the gateway talks OpenAI to every engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from skerry.artifacts.model import EngineKind, Model
+
+__all__ = ["Driver", "EngineKind", "EngineProfile", "LaunchPlan", "PrefixCache"]
+
+
+class PrefixCache(StrEnum):
+    """How an engine keeps the work done on one project's prompts from another project (I12)."""
+
+    OFF = "off"
+    """It reuses nothing between requests, or that is its own business (an upstream)."""
+    SLOTS = "slots"
+    """Each slot holds what it worked on last. A request that names a slot (`id_slot`) and sets `cache_prompt` reuses
+    that slot's beginning and no other's: whoever sends it must know that the slot was the same project's before."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProfile:
+    """What an engine can do, as the gateway needs to know it.
+
+    `parameters` are the request fields passed on as they are, beside the ones every engine has
+    (`model messages prompt stream stream_options max_tokens max_completion_tokens`). Everything else is a 400.
+    """
+
+    kind: EngineKind
+    parameters: frozenset[str]
+    cached_tokens_in_usage: bool
+    """Whether `usage.prompt_tokens_details.cached_tokens` is filled."""
+    tokenize_path: str | None = None
+    """Route of the replica that counts the tokens of `{"content": …}`, for answers that end without usage."""
+    max_tokens_field: str = "max_tokens"
+    """Name under which the engine takes the limit of the answer."""
+    extra: dict[str, object] = field(default_factory=dict)
+    """Fixed fields added to each upstream request."""
+    completion_parameters: frozenset[str] | None = None
+    """`parameters` of /v1/completions, where they are others."""
+    accepts: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Values that ask for nothing special, of fields that are not in `parameters`: they are taken and left out."""
+    many_prompts: bool = True
+    """Whether its usage covers a `prompt` that is a list of prompts. Where not, more than one is a 400."""
+    chat_count_path: str | None = None
+    """Route that takes a chat request and answers `{"input_tokens": n}`, the template's tokens included."""
+    prefix_cache: PrefixCache = PrefixCache.OFF
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """How a replica of a model is started. `memory_bytes` is what it is expected to use at most."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[str, str] = field(repr=False)
+    """Secrets."""
+    slots: int
+    memory_bytes: int
+    grace_seconds: float
+
+
+class Driver(Protocol):
+    """One kind of engine."""
+
+    kind: EngineKind
+    launches: bool
+    """Whether replicas are workloads of ours. Where not, the model's upstream is the one replica."""
+
+    def profile(self, model: Model) -> EngineProfile: ...
+
+    def plan(self, model: Model, key: str) -> LaunchPlan:
+        """Raises Invalid where the model cannot be run within the limits of a replica."""
+        ...

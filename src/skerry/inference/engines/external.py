@@ -1,0 +1,43 @@
+"""Any OpenAI-compatible server. It refuses by itself what it does not have; we refuse what would be billed otherwise."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from skerry.artifacts.model import EngineKind, Model
+from skerry.inference.engines.base import EngineProfile, LaunchPlan
+
+_PARAMETERS: Final = frozenset(
+    {
+        "best_of",
+        "echo",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "response_format",
+        "seed",
+        "stop",
+        "suffix",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "verbosity",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalDriver:
+    kind = EngineKind.EXTERNAL
+    launches = False
+
+    def profile(self, model: Model) -> EngineProfile:
+        return EngineProfile(kind=self.kind, parameters=_PARAMETERS, cached_tokens_in_usage=True)
+
+    def plan(self, model: Model, key: str) -> LaunchPlan:
+        raise NotImplementedError("an upstream runs elsewhere")

@@ -1,0 +1,34 @@
+"""What the host program is told. It travels in the environment, so no secret is in it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+CONFIG_VARIABLE: Final = "SKERRY_REPLICA_CONFIG"
+KEY_FILE: Final = "key"
+"""Name of the secret file with the replica's own key."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    model: str
+    """Path of the GGUF file."""
+    alias: str
+    """The name it answers with."""
+    context_length: int
+    """Tokens that one request may use; each slot has as many."""
+    slots: int
+    threads: int | None = None
+    """None: one less than the cores it may use."""
+    grace_seconds: float = 30.0
+    """How long requests may go on after SIGTERM."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, value: Any) -> "HostConfig":
+        """Raises ValueError or TypeError for anything else than what `to_json` gave."""
+        config = cls(**value)
+        if config.slots < 1 or config.context_length < 1 or (config.threads is not None and config.threads < 1):
+            raise ValueError("slots, context_length and threads are at least 1")
+        return config

@@ -1,0 +1,94 @@
+"""llama.cpp through `xllamacpp`: GGUF models on CPUs, one child process a replica.
+
+What is in the lists below was tried by hand, value by value; engines/README.md has the table.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from skerry.artifacts.model import EngineKind, Model
+from skerry.inference.engines.base import EngineProfile, LaunchPlan, PrefixCache
+from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, KEY_FILE, HostConfig
+from skerry.inference.errors import ModelTooLarge
+
+_SAMPLING: Final = frozenset(
+    {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias"}
+)
+_CHAT: Final = _SAMPLING | {"logprobs", "top_logprobs", "response_format"}
+_ACCEPTS: Final = {
+    # Its usage covers one choice, however many were asked for.
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+}
+_TOOL_VALUES: Final = {
+    # `required` and named tools are ignored by this build.
+    "tool_choice": ("auto", "none"),
+    "parallel_tool_calls": (True,),
+}
+_COMPUTE_BYTES: Final = 384 * 1024**2
+"""Buffers, threads and Python, beside weights and caches."""
+_DEFAULT_KV: Final = 512 * 1024
+"""Bytes of cache a token where the weights do not say: that of an 8 B model without grouped heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaCppDriver:
+    memory_bytes: int
+    """What a replica may use at most."""
+    most_slots: int = 4
+    """More share the same cores, and each costs a context of memory."""
+    grace_seconds: float = 30.0
+    python: str = sys.executable
+
+    kind = EngineKind.LLAMACPP
+    launches = True
+
+    def profile(self, model: Model) -> EngineProfile:
+        tools = model.facts.tools
+        return EngineProfile(
+            kind=self.kind,
+            parameters=_CHAT | {"tools"} if tools else _CHAT,
+            completion_parameters=_SAMPLING,
+            cached_tokens_in_usage=True,
+            tokenize_path="/tokenize",
+            chat_count_path="/v1/chat/completions/input_tokens",
+            max_tokens_field="max_tokens",
+            extra={"cache_prompt": False},
+            accepts={**_ACCEPTS, **_TOOL_VALUES} if tools else _ACCEPTS,
+            many_prompts=False,
+            prefix_cache=PrefixCache.SLOTS,
+        )
+
+    def plan(self, model: Model, key: str) -> LaunchPlan:
+        """Raises ModelTooLarge where not even one request of full length fits the memory of a replica."""
+        base, context = self._fixed_bytes(model), self._context_bytes(model)
+        slots = min(self.most_slots, (self.memory_bytes - base) // context)
+        if slots < 1:
+            raise ModelTooLarge(model.name, base + context, self.memory_bytes, model.context_length)
+        config = HostConfig(
+            model=model.facts.file or model.source.location,
+            alias=model.name,
+            context_length=model.context_length,
+            slots=slots,
+            grace_seconds=max(1.0, self.grace_seconds - 2.0),
+        )
+        return LaunchPlan(
+            # -I: the work folder, which the unprivileged user owns, must not be a place to import from.
+            command=(self.python, "-I", "-m", "skerry.inference.engines.llamacpp.host"),
+            env={CONFIG_VARIABLE: json.dumps(config.to_json())},
+            files={KEY_FILE: key},
+            slots=slots,
+            memory_bytes=self.memory_bytes,
+            grace_seconds=self.grace_seconds,
+        )
+
+    def _fixed_bytes(self, model: Model) -> int:
+        # Weights may be held twice: as the file has them, and packed anew for the processor.
+        return 2 * (model.facts.file_bytes or 0) + _COMPUTE_BYTES
+
+    def _context_bytes(self, model: Model) -> int:
+        return model.context_length * (model.facts.kv_bytes_per_token or _DEFAULT_KV)

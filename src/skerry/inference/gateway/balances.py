@@ -1,0 +1,194 @@
+"""Budgets on the hot path: reserve the ceiling of a request, settle what it cost, never ask the database in between.
+
+The gateway holds *leases*: parts of an account's balance that the database has set aside for it until a moment. A
+reservation takes from one lease of each account that applies; a settlement gives back what was not used. A lease is not
+used for admission in its last seconds, and the database takes its rest back only when the journal says that all answers
+it paid for are written (DESIGN §5 Balance).
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from skerry.kernel.errors import Unavailable
+
+STOP_SECONDS = 5.0
+"""Before its end, a lease no longer admits."""
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 20.0
+"""This long before admission on a lease stops, the next one is fetched."""
+MEMORY_SECONDS = 1.0
+"""How long a refusal is remembered without asking again."""
+LEAST_CEILINGS = 64
+"""A new lease asks for this many requests like the one that needs it."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """All amounts in nano-units. `stop_at` is monotonic seconds."""
+
+    id: str
+    amount: int
+    free: int
+    stop_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the database set aside: a new lease, or (`grown`) more on an old one."""
+
+    lease: str
+    amount: int
+    seconds: float
+    """How long it is good for, from now."""
+
+
+class Denied(Exception):
+    """The balance does not cover the request; `window` says when there will be more (day, month, total)."""
+
+    def __init__(self, remaining: int, limit: int, kind: str, window: str) -> None:
+        super().__init__("the balance is exhausted")
+        self.remaining, self.limit, self.kind, self.window = remaining, limit, kind, window
+
+
+class Bank(Protocol):
+    """Where leases come from; raises Denied, and Unavailable while the database is away."""
+
+    async def lease(self, account: str, minimum: int, wanted: int, grow: str | None) -> Grant: ...
+
+
+@dataclass(slots=True)
+class Account:
+    """One balance as this gateway holds it."""
+
+    id: str
+    kind: str
+    leases: list[Lease] = field(default_factory=list)
+    spent_recently: int = 0
+    """Spent since the last lease was fetched; the next lease is sized by it."""
+    denied: Denied | None = None
+    denied_until: float = 0.0
+    trouble: Unavailable | None = None
+    fetching: bool = False
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+
+Reservation = list[tuple[Account, Lease]]
+
+
+class Balances:
+    """All accounts this gateway has seen. Single-threaded: everything happens on the event loop."""
+
+    def __init__(
+        self, bank: Bank, now: Callable[[], float], spawn: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        self._bank, self._now, self._spawn = bank, now, spawn
+        self._accounts: dict[str, Account] = {}
+
+    def account(self, id: str, kind: str) -> Account:
+        found = self._accounts.get(id)
+        if found is None:
+            found = self._accounts[id] = Account(id, kind)
+        return found
+
+    def forget_refusals(self) -> None:
+        """A budget has changed: ask again."""
+        for account in self._accounts.values():
+            account.denied, account.denied_until = None, 0.0
+
+    def reserve(self, accounts: tuple[Account, ...], ceiling: int, retry: Callable[[], None]) -> Reservation | None:
+        """Take `ceiling` from one lease of each account.
+
+        None: a lease is being fetched and `retry` will be called, once. Raises Denied, and Unavailable where the
+        database is away and the leases at hand do not cover the request.
+        """
+        now = self._now()
+        taken: Reservation = []
+        for account in accounts:
+            lease = self._usable(account, ceiling, now)
+            if lease is None:
+                self.release(taken, ceiling)
+                self._fetch_for(account, ceiling, now, retry)
+                return None
+            lease.free -= ceiling
+            taken.append((account, lease))
+        return taken
+
+    def settle(self, reservation: Reservation, ceiling: int, cost: int) -> None:
+        """Give back what was reserved beyond `cost`."""
+        for account, lease in reservation:
+            lease.free += ceiling - cost
+            account.spent_recently += cost
+
+    def release(self, reservation: Reservation, ceiling: int) -> None:
+        for _, lease in reservation:
+            lease.free += ceiling
+
+    def _usable(self, account: Account, ceiling: int, now: float) -> Lease | None:
+        leases = account.leases
+        if leases:
+            lease = leases[0]
+            if lease.free >= ceiling and now < lease.stop_at:
+                if now > lease.stop_at - RENEW_SECONDS and len(leases) == 1 and not account.fetching:
+                    self._fetch(account, ceiling, now)
+                return lease
+        while leases and now >= leases[0].stop_at:
+            leases.pop(0)
+        return next((lease for lease in leases if lease.free >= ceiling), None)
+
+    def _fetch_for(self, account: Account, ceiling: int, now: float, retry: Callable[[], None]) -> None:
+        if not account.fetching:
+            if account.denied is not None and now < account.denied_until and ceiling > account.denied.remaining:
+                raise account.denied
+            account.denied = account.trouble = None
+            self._fetch(account, ceiling, now)
+        account.waiting.append(retry)
+
+    def raise_refusal(self, accounts: tuple[Account, ...], ceiling: int) -> None:
+        """After a retry: raise what the last fetch ended with, if it did not help."""
+        now = self._now()
+        for account in accounts:
+            if self._usable(account, ceiling, now) is not None:
+                continue
+            if account.trouble is not None:
+                raise account.trouble
+            if account.denied is not None and ceiling > account.denied.remaining:
+                raise account.denied
+
+    def _fetch(self, account: Account, ceiling: int, now: float) -> None:
+        account.fetching = True
+        # A lease that has time left but too little money grows; otherwise its rest would be out of reach.
+        live = next((lease for lease in account.leases if now < lease.stop_at - RENEW_SECONDS), None)
+        grow = live.id if live is not None else None
+        minimum = ceiling - live.free if live is not None else ceiling
+        wanted = max(LEAST_CEILINGS * ceiling, 2 * account.spent_recently, minimum)
+        self._spawn(self._fetch_now(account, max(minimum, 0), wanted, live, grow))
+
+    async def _fetch_now(
+        self, account: Account, minimum: int, wanted: int, live: Lease | None, grow: str | None
+    ) -> None:
+        try:
+            grant = await self._bank.lease(account.id, minimum, wanted, grow)
+        except Denied as denied:
+            account.denied, account.denied_until = denied, self._now() + MEMORY_SECONDS
+        except Unavailable as away:
+            account.trouble = away
+        except asyncio.CancelledError:
+            raise
+        else:
+            self._credit(account, grant, live)
+        finally:
+            account.fetching = False
+            waiting, account.waiting = account.waiting, []
+            for retry in waiting:
+                retry()
+
+    def _credit(self, account: Account, grant: Grant, live: Lease | None) -> None:
+        account.spent_recently, account.denied, account.trouble = 0, None, None
+        if live is not None and grant.lease == live.id:
+            live.amount += grant.amount
+            live.free += grant.amount
+        else:
+            stop_at = self._now() + grant.seconds - STOP_SECONDS
+            account.leases.append(Lease(grant.lease, grant.amount, grant.amount, stop_at))

@@ -1,0 +1,332 @@
+"""A client's connection: HTTP/1.1 in, answers out in order, one request worked on at a time."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from skerry.inference.gateway.errors import REASONS, ApiError
+
+if TYPE_CHECKING:
+    from skerry.inference.gateway.gateway import Gateway
+
+MAX_HEADERS = 32 * 1024
+MAX_HEADER_COUNT = 100
+MAX_PIPELINED = 16
+HEAD_SECONDS = 15.0
+"""From the first byte of a request to the end of its head."""
+BODY_SECONDS = 120.0
+IDLE_SECONDS = 75.0
+SEND_SECONDS = 120.0
+"""A client that takes nothing for this long is given up."""
+LINGER_SECONDS = 1.0
+HIGH_WATER = 256 * 1024
+_CHECKED = {
+    b"authorization": 1,
+    b"content-length": 2,
+    b"host": 3,
+    b"transfer-encoding": 4,
+    b"content-encoding": 5,
+    b"expect": 6,
+}
+_ERROR_HEAD = (
+    b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n"
+)
+
+
+@dataclass(slots=True, eq=False)
+class HttpRequest:
+    """One request as read from the wire. Header names are lower case."""
+
+    method: bytes = b""
+    target: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    authorization: bytes = b""
+    body: bytes = b""
+    keep_alive: bool = True
+    http11: bool = True
+    expects: bool = False
+    """Whether the client waits for `100 Continue` before it sends the body."""
+    problem: ApiError | None = None
+    """What is wrong with it as HTTP; it is answered with this."""
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Exchange(Protocol):
+    """One request being answered. It ends by calling `ClientConnection.finished`."""
+
+    def start(self) -> None: ...
+
+    def client_lost(self) -> None: ...
+
+    def client_writable(self, writable: bool) -> None: ...
+
+    def give_up(self, error: ApiError) -> None:
+        """The other side was silent for too long: end with this error."""
+        ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """Parser callbacks and flow control. What to answer is decided by exchanges."""
+
+    __slots__ = (
+        "_chunks", "_exchange", "_gateway", "_head_bytes",
+        "_headers", "_parser", "_pending", "_receiving", "_request", "_size",
+        "_stop_reading", "deadline", "peer", "transport", "writable",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = HttpRequest()
+        self._headers = self._request.headers
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._head_bytes = 0
+        """Bytes that came while a head was incomplete; 0 outside a head."""
+        self._pending: deque[HttpRequest] = deque()
+        self._exchange: Exchange | None = None
+        self._stop_reading = False
+        self._receiving = False
+        """Whether a request has begun to arrive and is not whole."""
+        self.writable = True
+        self.deadline = gateway.now() + IDLE_SECONDS
+        """Monotonic seconds; the sweep closes the connection after it."""
+        self.peer = ""
+
+    # asyncio
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports implement the interface without inheriting from it.
+        self.transport = transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self._gateway.connections.add(self)
+        self._gateway.metrics.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        if self._stop_reading:
+            return
+        if self._head_bytes:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEADERS + len(data):
+                self._refuse(_header_too_large())
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(ApiError(400, "Upgrades are not offered here", code="no_upgrade", close=True))
+        except httptools.HttpParserError as error:
+            self._refuse(ApiError(400, f"This is not HTTP/1.1: {error}", code="malformed_http", close=True))
+        if len(self._pending) > 1:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gateway.connections.discard(self)
+        self._stop_reading = True
+        self._pending.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        self.deadline = self._gateway.now() + SEND_SECONDS
+        if self._exchange is not None:
+            self._exchange.client_writable(False)
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.deadline = float("inf")
+        if self._exchange is not None:
+            self._exchange.client_writable(True)
+
+    # httptools
+    def on_message_begin(self) -> None:
+        self._request = HttpRequest()
+        self._chunks = []
+        self._headers = self._request.headers
+        self._size = 0
+        self._head_bytes = 1
+        self._receiving = True
+        if self._exchange is None:
+            self.deadline = self._gateway.now() + HEAD_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        self._request.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        request, parser = self._request, self._parser
+        request.method = parser.get_method()
+        request.keep_alive = parser.should_keep_alive()
+        request.http11 = parser.get_http_version() != "1.0"
+        self._head_bytes = 0
+        request.problem = _check_head(request, self._headers, self._gateway.max_body)
+        if request.problem is not None:
+            self._refuse(request.problem)
+            return
+        if self._exchange is None:
+            self.deadline = self._gateway.now() + BODY_SECONDS
+        if request.expects and self._exchange is None and not self._pending:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._gateway.max_body:
+            self._refuse(too_large(self._gateway.max_body))
+            return
+        self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._stop_reading:
+            return
+        self._receiving = False
+        request, chunks = self._request, self._chunks
+        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._take(request)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.deadline = self._gateway.now() + LINGER_SECONDS
+        if self._exchange is not None and self.writable:
+            error = ApiError(503, "The model did not answer in time.", code="replica_timeout", retry_after=1)
+            self._exchange.give_up(error)
+        elif self._exchange is None and not self._stop_reading and self._receiving:
+            self._refuse(ApiError(408, "The request did not arrive in time.", code="request_timeout", close=True))
+        else:
+            self.transport.abort()
+
+    # answers
+    def finished(self, keep_alive: bool) -> None:
+        """The exchange has written its last byte."""
+        self._exchange = None
+        if self.transport.is_closing():
+            return
+        if not keep_alive or self._gateway.draining:
+            self._linger()
+            return
+        self.deadline = self._gateway.now() + (BODY_SECONDS if self._receiving else IDLE_SECONDS)
+        if self._pending:
+            request = self._pending.popleft()
+            if not self._pending:
+                self.transport.resume_reading()
+            self._begin(request)
+
+    def send_error(self, error: ApiError, request: HttpRequest, request_id: str, headers: bytes = b"") -> None:
+        """Write a whole error answer. The caller then calls `finished`."""
+        control = request.target.startswith(b"/api/")
+        body = error.problem() if control else error.body()
+        close = error.close or not request.keep_alive
+        head = _ERROR_HEAD % (
+            error.status,
+            REASONS.get(error.status, b"Error"),
+            b"application/problem+json" if control else b"application/json",
+            len(body),
+            request_id.encode(),
+            b"retry-after: %d\r\n" % error.retry_after if error.retry_after is not None else b"",
+            error.headers,
+            headers,
+            b"connection: close\r\n" if close else b"",
+        )
+        self.transport.write(head + body)
+
+    def _linger(self) -> None:
+        """Close, but read on a little: closing with unread bytes would reset the connection and lose the answer."""
+        self._stop_reading = True
+        self._pending.clear()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.transport.resume_reading()
+            self.deadline = self._gateway.now() + LINGER_SECONDS
+        else:
+            self.transport.close()
+
+    def _take(self, request: HttpRequest) -> None:
+        if self._exchange is None:
+            self._begin(request)
+            return
+        self._pending.append(request)
+        if len(self._pending) >= MAX_PIPELINED:
+            # Whoever pipelines this much gets these answered, then has to come again.
+            self._stop_reading = True
+            request.keep_alive = False
+
+    def _begin(self, request: HttpRequest) -> None:
+        self.deadline = float("inf")
+        if request.problem is not None:
+            self.send_error(request.problem, request, self._gateway.new_request_id())
+            self.finished(keep_alive=False)
+            return
+        exchange = self._gateway.exchange_for(self, request)
+        self._exchange = exchange
+        exchange.start()
+
+    def _refuse(self, problem: ApiError) -> None:
+        """Answer this as soon as what came before it is answered, then close: the stream cannot be trusted further."""
+        if self._stop_reading:
+            return
+        self._stop_reading = True
+        problem.close = True
+        request = HttpRequest(keep_alive=False, problem=problem)
+        self._take(request)
+
+
+def too_large(limit: int) -> ApiError:
+    return ApiError(413, f"The body is larger than the limit of {limit} bytes", code="request_too_large", close=True)
+
+
+def _header_too_large() -> ApiError:
+    return ApiError(431, "The header is too large", code="header_too_large", close=True)
+
+
+def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_body: int) -> ApiError | None:
+    """Note what matters of a head, and say what it forbids: RFC 9112 §6 on framing, RFC 9110 §7.2 on Host."""
+    lengths = hosts = size = 0
+    chunked = False
+    for name, value in headers:
+        size += len(value)
+        check = _CHECKED.get(name)
+        if check is None:
+            continue
+        if check == 1:
+            request.authorization = value
+        elif check == 2:
+            lengths += 1
+            if not value.isdigit():
+                return ApiError(400, "Content-Length is not a number", code="malformed_http")
+            if int(value) > max_body:
+                return too_large(max_body)
+        elif check == 3:
+            hosts += 1
+        elif check == 4:
+            if value.lower() != b"chunked" or chunked:
+                return ApiError(501, "Only the transfer encoding 'chunked' is known here", code="unknown_encoding")
+            chunked = True
+        elif check == 5:
+            if value.lower() != b"identity":
+                return ApiError(415, "Compressed bodies are not taken: send it plain", code="compressed_body")
+        elif value.lower() != b"100-continue":
+            return ApiError(417, "Only 'Expect: 100-continue' is known here", code="unknown_expectation")
+        else:
+            request.expects = True
+    if (lengths and chunked) or lengths > 1:
+        return ApiError(400, "Content-Length is given twice, or with Transfer-Encoding", code="ambiguous_length")
+    if chunked and not request.http11:
+        return ApiError(400, "HTTP/1.0 has no Transfer-Encoding", code="malformed_http")
+    if request.http11 and hosts != 1:
+        return ApiError(400, "Exactly one Host header is needed", code="bad_host")
+    if size > MAX_HEADERS or len(headers) > MAX_HEADER_COUNT:
+        return _header_too_large()
+    return None

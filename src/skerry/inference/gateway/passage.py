@@ -1,0 +1,178 @@
+"""Everything that is not hot goes to the control API: re-serialised, never passed through as bytes."""
+
+import re
+from typing import TYPE_CHECKING
+
+from skerry.inference.gateway.connection import ClientConnection, HttpRequest
+from skerry.inference.gateway.errors import REASONS, ApiError, unavailable
+from skerry.inference.gateway.upstream import Pool, UpstreamConnection
+
+if TYPE_CHECKING:
+    from skerry.inference.gateway.gateway import Gateway
+
+HOP_BY_HOP = frozenset(
+    [
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"expect", b"host", b"x-request-id", b"forwarded", b"via",
+    ]
+)  # fmt: skip
+OURS = (b"x-forwarded-", b"x-skerry-", b"x-real-")
+TARGET = re.compile(rb"/[\x21-\x7e]*\Z")
+METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])
+
+
+class Passage:
+    """One request on its way to `server` and back."""
+
+    __slots__ = (
+        "_chunked",
+        "_client",
+        "_ended",
+        "_gateway",
+        "_head_sent",
+        "_http",
+        "_pool",
+        "_request_id",
+        "_status",
+        "_upstream",
+    )
+
+    def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, pool: Pool) -> None:
+        self._gateway, self._client, self._http, self._pool = gateway, client, http, pool
+        self._request_id = gateway.new_request_id()
+        self._upstream: UpstreamConnection | None = None
+        self._head_sent = self._ended = self._chunked = False
+        self._status = 0
+
+    def start(self) -> None:
+        http = self._http
+        if not TARGET.match(http.target) or http.method not in METHODS:
+            code, status = ("bad_target", 400) if http.method in METHODS else ("method_not_allowed", 405)
+            self._refuse(ApiError(status, "This method or target is not taken here", code=code))
+            return
+        self._gateway.metrics.passed += 1
+        self._send()
+
+    def client_lost(self) -> None:
+        self._ended = True
+        if self._upstream is not None:
+            self._upstream.abandon()
+
+    def client_writable(self, writable: bool) -> None:
+        if self._upstream is not None:
+            if writable:
+                self._upstream.transport.resume_reading()
+            else:
+                self._upstream.transport.pause_reading()
+
+    def give_up(self, error: ApiError) -> None:
+        self.upstream_lost(False, True, "it was silent for too long")
+
+    # --- to the server
+    def _send(self) -> None:
+        connection = self._pool.get()
+        if connection is None:
+            self._gateway.spawn(self._connect())
+        else:
+            self._write(connection)
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self._pool.connect()
+        except OSError:
+            self._refuse(
+                unavailable("The control API is not up at the moment.", code="server_unavailable", retry_after=2)
+            )
+            return
+        if self._ended:
+            self._pool.give_back(connection)
+        else:
+            self._write(connection)
+
+    def _write(self, connection: UpstreamConnection) -> None:
+        self._upstream = connection
+        http = self._http
+        method = b"GET" if http.method == b"HEAD" else http.method
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, http.target, self._public_host())]
+        for name, value in http.headers:
+            if name not in HOP_BY_HOP and not name.startswith(OURS):
+                lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(b"x-request-id: %b\r\n" % self._request_id.encode())
+        lines.append(b"x-skerry-client-ip: %b\r\n" % self._client.peer.encode())
+        if http.body or method in (b"POST", b"PUT", b"PATCH"):
+            lines.append(b"content-length: %d\r\n" % len(http.body))
+        lines.append(b"\r\n")
+        lines.append(http.body)
+        connection.send(self, b"".join(lines))
+
+    def _public_host(self) -> bytes:
+        return self._http.header(b"host") or b"localhost"
+
+    # --- and back
+    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        http = self._http
+        self._status = status
+        self._head_sent = True
+        sized = next((value for name, value in headers if name == b"content-length"), None)
+        bodiless = status in (204, 304) or http.method == b"HEAD"
+        self._chunked = sized is None and not bodiless and http.http11
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status"))]
+        lines += [b"%b: %b\r\n" % pair for pair in headers if pair[0] not in HOP_BY_HOP]
+        lines.append(b"x-request-id: %b\r\n" % self._request_id.encode())
+        if sized is not None:
+            lines.append(b"content-length: %b\r\n" % sized)
+        if self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not self._keeps_alive():
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self._client.transport.write(b"".join(lines))
+
+    def upstream_body(self, data: bytes) -> None:
+        if self._ended or self._http.method == b"HEAD":
+            return
+        self._client.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def upstream_done(self) -> None:
+        self._upstream = None
+        if self._ended:
+            return
+        self._ended = True
+        if self._chunked:
+            self._client.transport.write(b"0\r\n\r\n")
+        self._client.finished(self._keeps_alive())
+
+    def upstream_lost(self, reused: bool, answered: bool, why: str) -> None:
+        upstream, self._upstream = self._upstream, None
+        if self._ended:
+            return
+        if upstream is not None and not upstream.transport.is_closing():
+            upstream.abandon()
+        if self._head_sent:
+            # Half an answer has left: only a broken connection can say so.
+            self._ended = True
+            self._client.transport.abort()
+        elif reused and not answered and self._may_repeat():
+            self._send()
+        else:
+            self._refuse(unavailable("The control API did not answer.", code="server_unavailable", retry_after=2))
+
+    def upstream_writable(self, writable: bool) -> None:
+        """Bodies are bounded, so what the server does not take yet may wait in memory."""
+
+    def _may_repeat(self) -> bool:
+        """Whether sending it twice does no harm (RFC 9110 §9.2.2)."""
+        http = self._http
+        return http.method not in (b"POST", b"PATCH") or http.header(b"idempotency-key") is not None
+
+    def _keeps_alive(self) -> bool:
+        http = self._http
+        framed = self._chunked or http.http11
+        return http.keep_alive and framed and not self._gateway.draining
+
+    def _refuse(self, error: ApiError) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._client.send_error(error, self._http, self._request_id)
+        self._client.finished(self._http.keep_alive and not error.close)

@@ -1,0 +1,47 @@
+"""What an answer costs, in exact integers: atto-units (10⁻¹⁸) per token."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """Atto-units of the currency per token, from `since` (Unix microseconds) on."""
+
+    since: int
+    prompt: int
+    cached: int
+    completion: int
+
+    def cost(self, prompt: int, cached: int, completion: int) -> int:
+        return prompt * self.prompt + cached * self.cached + completion * self.completion
+
+    def ceiling(self, prompt: int, completion: int) -> int:
+        return prompt * max(self.prompt, self.cached) + completion * self.completion
+
+
+FREE = TokenPrice(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSchedule:
+    """Prices of one model over time, oldest first, in one currency."""
+
+    currency: str
+    prices: tuple[TokenPrice, ...]
+
+    def at(self, moment: int) -> TokenPrice:
+        """The price in force at `moment` (Unix microseconds)."""
+        prices = self.prices
+        if len(prices) == 1:
+            return prices[0]
+        index = bisect_right(prices, moment, key=lambda price: price.since) - 1
+        return prices[index] if index >= 0 else FREE
+
+
+def plain_atto(atto: int) -> bytes:
+    """The amount as a decimal string: 1234 × 10⁻¹⁸ and the like, without exponent or superfluous zeros."""
+    whole, rest = divmod(atto, 10**18)
+    if not rest:
+        return b"%d" % whole
+    return b"%d.%s" % (whole, (b"%018d" % rest).rstrip(b"0"))

@@ -1,0 +1,83 @@
+"""The words of refusals that come from elsewhere: a balance, or an engine."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import orjson
+
+from skerry.inference.gateway.balances import Denied
+from skerry.inference.gateway.errors import ApiError, bad_request, unavailable
+from skerry.inference.model import Route
+from skerry.kernel.money import decimal_from_nano, plain
+
+_NUMBERS = re.compile(r"\d+")
+_TOO_LONG = re.compile(
+    r"context (?:size|length|window)|exceeds? the (?:available )?context|too many tokens|maximum context", re.I
+)
+
+KINDS = {"key": "key's budget", "project": "project's budget", "organization": "organization's credit limit"}
+WHEN = {"day": " It starts anew at midnight UTC.", "month": " It starts anew with the next month.", "total": ""}
+
+
+def exhausted(denied: Denied, ceiling: int, currency: str) -> ApiError:
+    """402: what is left does not cover what this request may cost at most."""
+    what = KINDS.get(denied.kind, "budget")
+    left, most = _money(denied.remaining, currency), _money(ceiling, currency)
+    message = (
+        f"The {what} of {_money(denied.limit, currency)} is exhausted: {left} is left, and this request may cost up to "
+        f"{most}.{WHEN.get(denied.window, '')} Raise it, or ask for fewer tokens with 'max_tokens'."
+    )
+    return ApiError(402, message, code="insufficient_quota")
+
+
+def from_engine(status: int, body: bytes, model: str, route: Route) -> ApiError:
+    """An engine's refusal in our words. Its 400 is the caller's; all else is ours, without a word about the inside."""
+    if status in (400, 413, 422):
+        error = _error_object(body)
+        message = str(error.get("message") or "The model refused the request")[:500]
+        numbers = _numbers(error, message)
+        if (
+            "exceed_context" in str(error.get("type"))
+            or error.get("code") == "context_length_exceeded"
+            or (_TOO_LONG.search(message))
+        ):
+            length, context = numbers or (None, route.context_length)
+            have = f"The messages hold {length} tokens" if length else "The messages are too long"
+            text = f"{have}, but the context of '{route.name}' holds {context}. Shorten them."
+            return bad_request(
+                text, param="prompt" if "prompt" in message[:6] else "messages", code="context_length_exceeded"
+            )
+        param = error.get("param")
+        return bad_request(message, param=param if isinstance(param, str) else None, code="invalid_request")
+    if status == 429:
+        return unavailable(f"The upstream of '{route.name}' is over its limit.", code="upstream_limited", retry_after=5)
+    if status in (401, 403, 404):
+        message = f"The upstream of '{route.name}' does not accept our requests. The operator has to mend it."
+        return unavailable(message, code="upstream_refused", retry_after=30)
+    return unavailable(f"The replica of '{route.name}' failed. Please try again.", code="replica_failed")
+
+
+def _money(nano: int, currency: str) -> str:
+    return f"{plain(Decimal(decimal_from_nano(nano)))} {currency}"
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except (orjson.JSONDecodeError, msgspec.MsgspecError):
+        return {}
+    if isinstance(value, dict):
+        error = value.get("error", value)
+        return error if isinstance(error, dict) else {"message": str(error)}
+    return {}
+
+
+def _numbers(error: dict[str, Any], message: str) -> tuple[int, int] | None:
+    """Prompt length and context, from llama.cpp's fields or from the words of others."""
+    length, context = error.get("n_prompt_tokens"), error.get("n_ctx")
+    if isinstance(length, int) and isinstance(context, int):
+        return length, context
+    found = [int(number) for number in _NUMBERS.findall(message)][:6]
+    return (max(found), min(found)) if len(found) >= 2 else None

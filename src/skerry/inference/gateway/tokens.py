@@ -1,0 +1,94 @@
+"""Counting a prompt after the fact, for answers that ended before the engine told."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from skerry.inference.gateway.snapshot import ReplicaState
+from skerry.inference.gateway.upstream import UpstreamConnection
+from skerry.inference.gateway.wire import ChatRequest, Request
+from skerry.inference.model import Route
+
+COUNT_SECONDS = 5.0
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[msgspec.Raw] = []
+
+
+class _Call:
+    """One small request: the handler of its connection."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._chunks: list[bytes] = []
+        self._status = 0
+
+    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._status = status
+
+    def upstream_body(self, data: bytes) -> None:
+        self._chunks.append(data)
+
+    def upstream_done(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(b"".join(self._chunks) if self._status == 200 else b"{}")
+
+    def upstream_lost(self, reused: bool, answered: bool, why: str) -> None:
+        if not self.answer.done():
+            self.answer.set_result(b"{}")
+
+    def upstream_writable(self, writable: bool) -> None:
+        pass
+
+
+async def count_prompt(replica: ReplicaState, route: Route, request: Request) -> int:
+    """Tokens of the prompt by the replica's own tokenizer; 0 where it has none, is gone or too slow.
+
+    The chat template's own tokens are left out: a little less than was used, never more.
+    """
+    path = route.profile.tokenize_path
+    if path is None:
+        return 0
+    connection: UpstreamConnection | None = None
+    try:
+        async with asyncio.timeout(COUNT_SECONDS):
+            connection = replica.pool.get() or await replica.pool.connect()
+            call = _Call()
+            connection.send(call, _tokenize_request(replica, path, prompt_text(request)))
+            answer = await call.answer
+        return min(len(msgspec.json.decode(answer, type=_Tokens).tokens), route.context_length)
+    except (OSError, msgspec.MsgspecError):
+        if connection is not None:
+            connection.abandon()
+        return 0
+
+
+def prompt_text(request: Request) -> str:
+    """The words of the request, without the template's."""
+    if isinstance(request, ChatRequest):
+        parts: list[str] = []
+        for message in request.messages:
+            content = message.content
+            if isinstance(content, str):
+                parts.append(content)
+            elif content is not None:
+                parts += [getattr(part, "text", "") for part in content]
+        return "\n".join(parts)
+    prompt = request.prompt
+    return prompt if isinstance(prompt, str) else "\n".join(part for part in prompt if isinstance(part, str))
+
+
+def _tokenize_request(replica: ReplicaState, path: str, text: str) -> bytes:
+    body = orjson.dumps({"content": text})
+    key = replica.replica.key
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"host: {urlsplit(replica.replica.base_url).netloc}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        *([f"authorization: Bearer {key}"] if key else []),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

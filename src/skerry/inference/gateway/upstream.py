@@ -1,0 +1,211 @@
+"""Connections to replicas and to the control API: pooled, kept alive, one request at a time on each."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+
+MAX_IDLE = 256
+MAX_HEAD = 64 * 1024
+CONNECT_SECONDS = 5.0
+
+
+class Handler(Protocol):
+    """Who waits for an answer."""
+
+    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+
+    def upstream_body(self, data: bytes) -> None: ...
+
+    def upstream_done(self) -> None: ...
+
+    def upstream_lost(self, reused: bool, answered: bool, why: str) -> None:
+        """The connection broke before the answer was whole. `answered`: some of it had arrived."""
+        ...
+
+    def upstream_writable(self, writable: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens: host and port, or a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    tls: bool = False
+    path: str = ""
+    """Path of the Unix socket; empty for TCP."""
+    base: bytes = b""
+    """Path prefix of all its routes, such as `/v1`."""
+    authority: bytes = b""
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        if url.startswith("unix:"):
+            return cls(path=url.removeprefix("unix:"), authority=b"localhost")
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        host = parts.hostname or ""
+        name = f"[{host}]" if ":" in host else host
+        authority = name if parts.port is None else f"{name}:{port}"
+        return cls(host, port, tls, "", parts.path.rstrip("/").encode(), authority.encode())
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. The parser's callbacks are methods of this object."""
+
+    __slots__ = (
+        "_answered", "_delimited", "_headers", "_keep", "_parser", "handler", "pool", "transport", "used",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.handler: Handler | None = None
+        self.used = 0
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._answered = self._delimited = False
+        self._keep = True
+
+    def send(self, handler: Handler, data: bytes) -> None:
+        self.handler = handler
+        self.used += 1
+        self._answered = False
+        self.transport.write(data)
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more: closing tells the other side to stop working on it."""
+        self.handler = None
+        self.pool.open.discard(self)
+        self.transport.abort()
+
+    # asyncio
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports implement the interface without inheriting from it.
+        self.transport = cast(asyncio.Transport, transport)
+        self.pool.open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(f"it does not speak HTTP: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.forget(self)
+        if self.handler is None:
+            return
+        if exc is None and self._answered and not self._delimited and not self._headers_pending():
+            # An answer without a length ends with its connection.
+            self.on_message_complete()
+            return
+        self._fail(str(exc) if exc else "it closed the connection")
+
+    def pause_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.upstream_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.upstream_writable(True)
+
+    # httptools
+    def on_message_begin(self) -> None:
+        self._headers = []
+        self._delimited = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._headers.append((name, value))
+        if name in (b"content-length", b"transfer-encoding"):
+            self._delimited = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        self._keep = self._parser.should_keep_alive()
+        if self.handler is not None:
+            self.handler.upstream_head(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self.handler is not None:
+            self.handler.upstream_body(data)
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            return
+        handler, self.handler = self.handler, None
+        if self._keep and not self.transport.is_closing():
+            self.pool.give_back(self)
+        else:
+            self.transport.close()
+        if handler is not None:
+            handler.upstream_done()
+
+    def _headers_pending(self) -> bool:
+        return not self._headers
+
+    def _fail(self, why: str) -> None:
+        handler, self.handler = self.handler, None
+        self.transport.abort()
+        if handler is not None:
+            handler.upstream_lost(self.used > 1, self._answered, why)
+
+
+class Pool:
+    """Connections to one address. `get` gives an idle one at once, or None: then `connect` makes one."""
+
+    def __init__(self, address: Address, tls: ssl.SSLContext | None = None) -> None:
+        self.address = address
+        self.open: set[UpstreamConnection] = set()
+        self._idle: list[UpstreamConnection] = []
+        self._tls = tls
+        self._closed = False
+
+    def get(self) -> UpstreamConnection | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection. Raises OSError, TimeoutError too."""
+        loop = asyncio.get_running_loop()
+        address = self.address
+        async with asyncio.timeout(CONNECT_SECONDS):
+            if address.path:
+                _, protocol = await loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
+            else:
+                tls = self._tls if address.tls else None
+                _, protocol = await loop.create_connection(
+                    lambda: UpstreamConnection(self), address.host, address.port, ssl=tls
+                )
+        return protocol
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        if self._closed or len(self._idle) >= MAX_IDLE:
+            connection.transport.close()
+        else:
+            self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self.open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def retire(self) -> None:
+        """Close what is idle now and the rest when its answer is out."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.transport.close()

@@ -1,0 +1,239 @@
+"""Request bodies of the hot paths: what OpenAI's clients may send, with types and ranges.
+
+A field that is absent and one that is null mean the same. `parse` gives the body or an `ApiError` that names the
+parameter. What is valid but not known to an engine is refused in `admission`, by the engine's profile.
+"""
+
+import operator
+import re
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skerry.inference.gateway.errors import ApiError, bad_request
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Choices = Annotated[int, Meta(ge=1, le=16)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+StopList = Annotated[list[str], Meta(max_length=4)]
+Raw = msgspec.Raw
+
+MAX_METADATA: Final = 16
+
+
+class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    text: str
+
+
+class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
+    refusal: str
+
+
+Content = str | list[TextPart | RefusalPart] | None
+
+
+class FunctionCall(Struct, forbid_unknown_fields=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class _Message(Struct, forbid_unknown_fields=True, omit_defaults=True, tag_field="role"):
+    content: Content = None
+    name: str | None = None
+
+
+class SystemMessage(_Message, tag="system"):
+    pass
+
+
+class DeveloperMessage(_Message, tag="developer"):
+    pass
+
+
+class UserMessage(_Message, tag="user"):
+    pass
+
+
+class AssistantMessage(_Message, tag="assistant"):
+    tool_calls: list[ToolCall] | None = None
+    refusal: str | None = None
+
+
+class ToolMessage(_Message, tag="tool"):
+    tool_call_id: str | None = None
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class Function(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct, forbid_unknown_fields=True):
+    function: Function
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(Struct, forbid_unknown_fields=True):
+    name: str
+
+
+class NamedTool(Struct, forbid_unknown_fields=True):
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+class JsonSchema(Struct, forbid_unknown_fields=True, omit_defaults=True, rename={"definition": "schema"}):
+    name: str
+    description: str | None = None
+    definition: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class Sampling(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What chat and text completions have in common."""
+
+    never: ClassVar[None] = None
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: Probability | None = None
+    n: Choices | None = None
+    stop: str | StopList | None = None
+    seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Bias] | None = None
+    # Accepted, without effect here (API §7).
+    user: str | None = None
+    metadata: Annotated[dict[str, str], Meta(max_length=MAX_METADATA)] | None = None
+    store: bool | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+class ChatRequest(Sampling, kw_only=True):
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    modalities: list[str] | None = None
+    prediction: dict[str, Any] | None = None
+    audio: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    verbosity: str | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+
+
+class CompletionRequest(Sampling, kw_only=True):
+    prompt: str | list[str | int | list[int]] = ""
+    """One text, texts, one list of token ids, or several of them."""
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: Choices | None = None
+
+
+Request = ChatRequest | CompletionRequest
+R = TypeVar("R", ChatRequest, CompletionRequest)
+
+NO_EFFECT: Final = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
+EVERY_ENGINE: Final = frozenset(
+    {"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", *NO_EFFECT}
+)
+
+chat_decoder: Final = msgspec.json.Decoder(ChatRequest)
+completion_decoder: Final = msgspec.json.Decoder(CompletionRequest)
+_encoder: Final = msgspec.json.Encoder()
+_AT: Final = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+_FIELD: Final = re.compile(r"(?:unknown field|missing required field) `([^`]*)`")
+
+
+def parse(decoder: msgspec.json.Decoder[R], body: bytes) -> R:
+    """The checked body. Raises ApiError 400 that names the parameter where it is wrong."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _named(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"The body is not valid JSON: {error}", code="invalid_json") from None
+    except RecursionError:
+        raise bad_request("The body is nested too deeply", code="invalid_json") from None
+
+
+def encode(request: Request, extra: dict[str, Any] | None = None) -> bytes:
+    """The body for an engine. Written anew rather than passed on, so that both sides read the same values."""
+    body = _encoder.encode(request)
+    if not extra:
+        return body
+    return body[:-1] + b"," + _encoder.encode(extra)[1:]
+
+
+class FieldsUnset:
+    """Whether none of some fields is set, asked of every request: one call into C."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        # Two more names that are never set make sure that there is a tuple to compare.
+        self.names = tuple(sorted(names))
+        self._read = operator.attrgetter(*self.names, "never", "never")
+        self._unset = (None,) * (len(self.names) + 2)
+
+    def __call__(self, request: Request) -> bool:
+        return bool(self._read(request) == self._unset)
+
+    def first_set(self, request: Request) -> str:
+        return next(name for name in self.names if getattr(request, name) is not None)
+
+
+def optional_fields(kind: type[Request]) -> frozenset[str]:
+    return frozenset(kind.__struct_fields__) - EVERY_ENGINE
+
+
+def _named(message: str) -> ApiError:
+    """Turn msgspec's words into an error that names the parameter in dots: `messages.0.content`."""
+    at = _AT.search(message)
+    path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", at.group(1)).strip(".") if at else ""
+    text = message[: at.start()] if at else message
+    field = _FIELD.search(text)
+    if field:
+        param = f"{path}.{field.group(1)}" if path else field.group(1)
+        if "unknown" in text:
+            return bad_request(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+        return bad_request(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if not path:
+        return bad_request(f"The body must be a JSON object: {text}", code="invalid_json")
+    return bad_request(f"Invalid value for '{path}': {text}.", param=path, code="invalid_value")

@@ -1,0 +1,5 @@
+import sys
+
+from skerry.server.main import main
+
+sys.exit(main())

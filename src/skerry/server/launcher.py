@@ -1,0 +1,283 @@
+"""`skerry up`: opens port and folders, starts the database, brings it up to date, starts the roles, keeps them running."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from skerry import __version__
+from skerry.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from skerry.runtime.secrets import BadKeyring, Keyring
+from skerry.runtime.settings import BadSetting, Settings
+from skerry.server import role as roles
+from skerry.server.layout import BadLayout, Layout
+from skerry.server.status import STATUS_FILE, write_status
+from skerry.server.supervisor import Process, Supervisor
+
+LOCK_FILE = "launcher.lock"
+BACKLOG = 4096
+DATABASE_POLL_SECONDS = 0.2
+IDLE_SECONDS = 1.0
+ALL_ROLES = ("agent", "server", "controller", "gateway", "shipper")
+STOP_ORDER = ("gateway", "shipper", "controller", "server", "agent")
+
+Say = Callable[[str, str], None]
+"""Tells the user about a stage: its name, and words about it."""
+
+
+class CannotStart(Exception):
+    """One clear line for the user; the exit status is 2."""
+
+
+@dataclass(slots=True)
+class Options:
+    roles: tuple[str, ...] = ALL_ROLES
+    engine: str = "embedded"
+    virtual_nodes: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Launcher:
+    """One run of the cloud on this machine."""
+
+    settings: Settings
+    options: Options
+    say: Say
+    _stopping: bool = False
+    _database: EmbeddedPostgres | None = None
+    _url: str = ""
+    _layout: Layout | None = None
+    _lock: int = -1
+    _lifeline: tuple[int, int] = (-1, -1)
+    _sockets: dict[str, socket.socket] = field(default_factory=dict)
+    _supervisor: Supervisor | None = None
+    _wakeup: tuple[int, int] = (-1, -1)
+
+    def run(self) -> None:
+        """Start everything and stay until SIGTERM or SIGINT. Raises CannotStart."""
+        try:
+            self._open()
+            self._start_database()
+            self._start_roles()
+            self._stay()
+        except (BadLayout, EmbeddedPostgresError, BadKeyring, BadSetting) as error:
+            raise CannotStart(str(error)) from error
+        finally:
+            self._close()
+
+    # --- start
+    def _open(self) -> None:
+        self.say("prepare", "folders and port")
+        self._layout = Layout.prepare(self.settings.home)
+        self._lock = _lock_home(self.settings.home)
+        Keyring.load(self.settings.home)
+        if "gateway" in self.options.roles:
+            self._sockets["gateway"] = _listen(self.settings.host, self.settings.port)
+        self._lifeline = os.pipe()
+        self._wakeup = os.pipe()
+        for descriptor in self._wakeup:
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._wakeup[1])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._supervisor = Supervisor(self._layout.state / "logs", self._write_status)
+        self._supervisor.watch(self._wakeup[0])
+
+    def _start_database(self) -> None:
+        assert self._layout is not None
+        if self.settings.database_url:
+            self._url = self.settings.database_url
+            self.say("database", "external")
+        else:
+            layout = self._layout
+            log = layout.state / "logs" / "database.log"
+            self._database = EmbeddedPostgres(layout.postgres, layout.sockets, log=log, binaries_dir=layout.programs)
+            self.say("database", "starting PostgreSQL")
+            self._database.start()
+            self._url = self._database.url()
+        self.say("migrate", "bringing the database up to date")
+        self._bootstrap()
+
+    def _bootstrap(self) -> None:
+        """Migrations and the first start's things, in a process of its own: the launcher stays small."""
+        process = self._process("bootstrap")
+        done = subprocess.run(
+            [sys.executable, "-m", "skerry.server", "bootstrap"],
+            env=process.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+        )
+        if done.returncode:
+            raise CannotStart(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the first start failed")
+
+    def _start_roles(self) -> None:
+        assert self._supervisor is not None and self._layout is not None
+        self.say("roles", "starting " + ", ".join(self.options.roles))
+        if "server" in self.options.roles:
+            self._sockets["server"] = _listen_unix(self._layout)
+        for role in self.options.roles:
+            self._supervisor.start(self._process(role))
+        self.say("started", "waiting until the first model is ready")
+
+    def _process(self, role: str) -> Process:
+        assert self._layout is not None
+        environment = {
+            **{name: value for name, value in os.environ.items() if name.startswith(("SKERRY_", "LC_", "PYTHON"))},
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "HOME": str(self._layout.state),
+            "SKERRY_HOME": str(self.settings.home),
+            "SKERRY_STATE": str(self._layout.state),
+            "SKERRY_DATABASE_URL": self._url,
+            roles.PARENT: str(os.getpid()),
+            roles.VIRTUAL_NODES: str(self.options.virtual_nodes),
+        }
+        descriptors: list[int] = []
+        for name, variable, opened in (
+            ("gateway", roles.GATEWAY_FD, self._sockets.get("gateway")),
+            ("server", roles.SERVER_FD, self._sockets.get("server")),
+        ):
+            if role == name and opened is not None:
+                descriptors.append(opened.fileno())
+                environment[variable] = str(opened.fileno())
+        if role == "agent":
+            descriptors.append(self._lifeline[0])
+            environment[roles.LIFELINE_FD] = str(self._lifeline[0])
+        return Process(role, environment, tuple(descriptors))
+
+    # --- stay
+    def _stay(self) -> None:
+        assert self._supervisor is not None
+        shown = 0.0
+        while not self._stopping:
+            self._keep_database()
+            self._supervisor.poll()
+            if time.monotonic() - shown > IDLE_SECONDS:
+                shown = time.monotonic()
+                self._write_status()
+            self._supervisor.pause(DATABASE_POLL_SECONDS if self._database else IDLE_SECONDS)
+
+    def _keep_database(self) -> None:
+        if self._database is None or self._database.poll() is None:
+            return
+        self.say("database", "PostgreSQL ended, starting it again")
+        self._write_status()
+        try:
+            self._database.restart()
+        except EmbeddedPostgresError as error:
+            self.say("database", f"it does not start: {error}")
+            time.sleep(1.0)
+        self._write_status()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _write_status(self) -> None:
+        if self._layout is None or self._supervisor is None:
+            return
+        rows: list[dict[str, object]] = [{"role": "launcher", "pid": os.getpid(), "status": "running"}]
+        if self._database is not None:
+            alive = self._database.poll() is None
+            rows.append({"role": "database", "pid": self._database.pid, "status": "running" if alive else "restarting"})
+        for process in self._supervisor.processes:
+            row: dict[str, object] = {
+                "role": process.role,
+                "pid": process.pid,
+                "status": "running" if process.pid else "restarting",
+            }
+            if process.reason:
+                row["reason"] = process.reason
+            rows.append(row)
+        write_status(self._layout.state, self._public_url(), __version__, rows)
+
+    def _public_url(self) -> str:
+        host = self.settings.host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{self.settings.port}"
+
+    # --- end
+    def _close(self) -> None:
+        for opened in self._sockets.values():
+            opened.close()
+        if self._supervisor is not None:
+            for role in STOP_ORDER:
+                self._supervisor.stop(role)
+        if self._database is not None:
+            self._database.stop()
+        if self._layout is not None and self._lock >= 0:
+            (self._layout.state / "run" / STATUS_FILE).unlink(missing_ok=True)
+        for descriptor in (*self._lifeline, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _lock_home(home: Path) -> int:
+    """Raises CannotStart where another launcher has it."""
+    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise CannotStart(
+            f"{home} is in use by a running Skerry (process {holder or 'unknown'}): `skerry down` ends it, and another "
+            "SKERRY_HOME can run beside it"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises CannotStart where the port is taken or not ours to take."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+    except OSError as error:
+        raise CannotStart(
+            f"port {port} on {host} cannot be used ({error.strerror or error}): choose another with --port"
+        ) from error
+    return opened
+
+
+def _listen_unix(layout: Layout) -> socket.socket:
+    path = layout.state / "run" / "server.sock"
+    path.unlink(missing_ok=True)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    opened.bind(str(path))
+    if layout.user is not None:
+        os.chown(path, layout.user.uid, layout.user.groups[0])
+    path.chmod(0o660)
+    opened.listen(BACKLOG)
+    return opened
+
+
+def say_json(descriptor: int) -> Say:
+    """For a launcher in the background: stages go to the one that waits, as JSON lines."""
+
+    def say(stage: str, words: str) -> None:
+        line = json.dumps({"stage": stage, "text": words, "at": time.time()}) + "\n"
+        try:
+            os.write(descriptor, line.encode())
+        except OSError:
+            return  # whoever waited has gone
+
+    return say
+
+
+def say_plain(stage: str, words: str) -> None:
+    print(f"skerry: {words}", file=sys.stderr, flush=True)  # noqa: T201

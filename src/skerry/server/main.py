@@ -1,0 +1,130 @@
+"""`python -m skerry.server ROLE`: what the command line starts.
+
+`up` is the launcher of everything on one machine, `gateway`, `server` and `controller` alone are launchers of that role
+where the parts run apart; with `SKERRY_LAUNCHER_PID` set, they are the role itself.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+from skerry.runtime.settings import BadSetting, Settings
+from skerry.server import role as roles
+from skerry.server.launcher import ALL_ROLES, CannotStart, Launcher, Options, Say, say_json, say_plain
+
+APART = {"gateway": ("gateway", "shipper"), "server": ("server",), "controller": ("agent", "controller")}
+PROGRESS_FD = "SKERRY_PROGRESS_FD"
+READY_SECONDS = 120.0
+WRONG_USE = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0 done, 1 it failed, 2 it cannot start like this."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        settings = _settings(given)
+    except BadSetting as error:
+        return _fail(str(error))
+    if given.command in roles.ROLES and os.environ.get(roles.PARENT):
+        return roles.run_role(given.command)
+    if given.command == "bootstrap":
+        from skerry.server.bootstrap import bootstrap  # noqa: PLC0415 - the launcher does not need the services
+
+        return bootstrap(settings)
+    if given.command in ("status", "down"):
+        return _ask(given.command, settings, given.json)
+    options = Options(APART.get(given.command, ALL_ROLES), given.engine, given.virtual_nodes)
+    if given.detach:
+        return _detach(settings, given)
+    progress = os.environ.pop(PROGRESS_FD, None)
+    return _launch(settings, options, say_json(int(progress)) if progress else say_plain)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skerry", description="Start and look after a cloud on this machine.")
+    parser.add_argument("command", choices=["up", "down", "status", "bootstrap", *roles.ROLES])
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--detach", action="store_true")
+    parser.add_argument("--engine", choices=["embedded"], default="embedded")
+    parser.add_argument("--virtual-nodes", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    settings = Settings.from_env()
+    if given.host is not None:
+        settings = replace(settings, host=given.host)
+    if given.port is not None:
+        settings = replace(settings, port=given.port)
+    if not 0 < settings.port < 65536:
+        raise BadSetting(f"--port {settings.port} is not a port: choose one from 1 to 65535")
+    if given.virtual_nodes != 1:
+        raise BadSetting("--virtual-nodes comes with clusters; this version runs one node")
+    return settings
+
+
+def _launch(settings: Settings, options: Options, say: Say) -> int:
+    try:
+        Launcher(settings, options, say).run()
+    except CannotStart as error:
+        say("error", str(error))
+        return WRONG_USE
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _detach(settings: Settings, given: argparse.Namespace) -> int:
+    """Start the launcher in the background; return when the cloud is ready."""
+    from skerry.server.readiness import wait_until_ready  # noqa: PLC0415 - rich and httpx are for this path alone
+
+    reader, writer = os.pipe()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    arguments = [given.command, "--host", settings.host, "--port", str(settings.port), "--engine", given.engine]
+    with (settings.home / "launcher.log").open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "skerry.server", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(writer,),
+            env={**os.environ, PROGRESS_FD: str(writer)},
+            start_new_session=True,
+        )
+    os.close(writer)
+    return wait_until_ready(settings, child, reader, READY_SECONDS)
+
+
+def _ask(command: str, settings: Settings, as_json: bool) -> int:
+    from skerry.server import status  # noqa: PLC0415 - httpx is for this path alone
+
+    if command == "down":
+        try:
+            ended = status.stop(settings)
+        except TimeoutError as error:
+            return _fail(str(error), 1)
+        _print({"stopped": ended} if as_json else "stopped" if ended else f"nothing runs in {settings.home}")
+        return 0
+    found = status.read_status(settings)
+    if found is None:
+        idle: dict[str, Any] = {"url": None, "version": None, "ready": False, "processes": []}
+        _print(idle if as_json else f"nothing runs in {settings.home}")
+        return 3
+    _print(found)
+    return 0
+
+
+def _print(what: object) -> None:
+    print(what if isinstance(what, str) else json.dumps(what))  # noqa: T201
+
+
+def _fail(message: str, code: int = WRONG_USE) -> int:
+    print(f"skerry: {message}", file=sys.stderr)  # noqa: T201
+    return code

