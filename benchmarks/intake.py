@@ -2,9 +2,9 @@
 
     python benchmarks/intake.py [--url postgresql://…] [--facts 200000] [--batch 10000] [--rounds 3]
 
-Without --url an embedded PostgreSQL is started in a temporary folder, durable as in production; with it, name a database
-made for this. A rate is facts committed a second, one transaction a batch, best of the rounds. Client CPU is this
-process's, server CPU that of the embedded database's processes.
+Without --url an embedded PostgreSQL is started in a temporary folder, durable as in production; with it, name a
+database made for this. A rate is facts committed a second, one transaction a batch, best of the rounds. Client CPU is
+this process's, server CPU that of the embedded database's processes.
 """
 
 import argparse
@@ -87,8 +87,13 @@ async def measure(url: str, pid: int | None, count: int, batch: int, rounds: int
     database = Database(url, name="skerry-benchmark")
     try:
         bench = Bench(database, pid, batch)
-        plain = [await bench.run("plain COPY, no key (counts repetitions)", answers(count), bench.copy) for _ in range(rounds)]
-        many = [await bench.run("executemany, ON CONFLICT", answers(count // 10), bench.executemany) for _ in range(rounds)]
+        plain = [
+            await bench.run("plain COPY, no key (counts repetitions)", answers(count), bench.copy)
+            for _ in range(rounds)
+        ]
+        many = [
+            await bench.run("executemany, ON CONFLICT", answers(count // 10), bench.executemany) for _ in range(rounds)
+        ]
         ours, journal = [], []
         for _ in range(rounds):
             facts = answers(count)
@@ -135,7 +140,9 @@ class Bench:
 
     async def executemany(self, tx: Tx, facts: Sequence[UsageFact]) -> int:
         connection = await driver_connection(tx)
-        statement = f"INSERT INTO keyed_facts ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        statement = (
+            f"INSERT INTO keyed_facts ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        )
         async with connection.cursor() as cursor:
             await cursor.executemany(statement, [_row(fact) for fact in facts])
             return cursor.rowcount
@@ -146,7 +153,9 @@ class Bench:
                 await tx.execute(text(f"DROP TABLE IF EXISTS {name}"))
                 await tx.execute(text(f"CREATE TABLE {name} (LIKE usage_facts{key})"))
 
-    async def _timed(self, name: str, batches: Sequence[Sequence], send: Callable[..., Awaitable[int]], sent: int) -> Result:
+    async def _timed(
+        self, name: str, batches: Sequence[Sequence], send: Callable[..., Awaitable[int]], sent: int
+    ) -> Result:
         inserted, server = 0, self._server_cpu()
         began, client = time.perf_counter(), time.process_time()
         for batch in batches:

@@ -1,5 +1,3 @@
 """Skerry: an open-source neocloud."""
 
-from importlib.metadata import version
-
-__version__ = version("skerry")
+__version__ = "0.1.0"

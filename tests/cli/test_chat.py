@@ -122,6 +122,10 @@ class TestRepl:
         talk("One \\", "two")
         assert chats(cloud)[0]["messages"][0]["content"] == "One \ntwo"
 
+    def test_what_is_no_text_does_not_end_the_session(self, talk, cloud):
+        talk("caf\udce9")
+        assert chats(cloud)[0]["messages"][0]["content"] == "caf?"
+
     def test_an_error_ends_the_answer_and_not_the_session(self, talk, cloud):
         cloud.answers["POST /v1/chat/completions"] = problem(429, "rate_limited", "Too fast.")
         _, said = talk("One", KeyboardInterrupt(), "/help", "Two")

@@ -32,6 +32,12 @@ def test_a_refusal_shows_fields_and_what_to_do(run, cloud):
     assert result.stderr == "Error: The model cannot be added.\n  name: too long\nChoose a shorter name.\n"
 
 
+def test_what_is_said_is_said_once(run, cloud):
+    errors = [{"path": "name", "code": "bad", "message": "too long"}]
+    cloud.answers["POST /api/v1/models"] = problem(422, "invalid", "name: too long", errors=errors)
+    assert run("models", "add", "x", "--hub", "a/b").stderr == "Error: name: too long\n"
+
+
 def test_nobody_there(run, home):
     (home / "credentials.toml").write_text('url = "http://127.0.0.1:9"\nproject_key = "sk-x"\n')
     result = run("models", "list")

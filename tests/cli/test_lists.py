@@ -18,11 +18,12 @@ ENDPOINT = {
 EVENT = {
     "id": "aud_1",
     "at": "2026-01-02T03:04:05Z",
-    "who": {"key_id": "key_1", "name": "demo"},
-    "what": "api_key.create",
-    "on_what": "key_2",
+    "key_id": "key_1",
+    "key_name": "demo",
+    "action": "api_key.create",
+    "resource": "key_2",
     "outcome": "done",
-    "from_where": "127.0.0.1",
+    "origin": "127.0.0.1",
 }
 PROJECT = {"id": "proj_1", "name": "default", "organization": "demo", "jurisdictions": ["NO", "EU"]}
 MEMBER = {"id": "mem_1", "email": "a@b.no", "role": "owner", "created_at": "2026-01-02T03:04:05Z"}
@@ -55,7 +56,7 @@ LISTS = [
         "name model kind status replicas reason",
         "degraded 1/2 one of",
     ),
-    (("keys", "list"), "/api/v1/api-keys", KEY, "id name scopes models budget status expires", f"{KEY['id']} ci 9xyz"),
+    (("keys", "list"), "/api/v1/api-keys", KEY, "id name scopes budget status", f"{KEY['id']} ci inference"),
     (
         ("projects", "list"),
         "/api/v1/projects",

@@ -91,6 +91,7 @@ def test_completion_goes_on_inside_a_command():
             ["up", "--port", "9000", "--host", "0.0.0.0", "--engine", "slurm", "--virtual-nodes", "4", "--detach"],
         ),
         (["down"], ["down"]),
+        (["down", "--json"], ["down", "--json"]),
         (["gateway", "--port", "9000", "--help"], ["gateway", "--port", "9000", "--help"]),
         (["controller"], ["controller"]),
     ],
@@ -106,6 +107,7 @@ STATUS = {
     "url": "http://127.0.0.1:8080",
     "version": "0.1.0",
     "ready": False,
+    "reasons": {"engine": "it does not answer"},
     "processes": [
         {"role": "gateway", "pid": 12, "status": "running"},
         {"role": "replica", "pid": None, "status": "starting", "reason": "loading weights", "resource": "rep_1"},
@@ -130,6 +132,7 @@ class TestStatus:
         assert asked == [[sys.executable, "-m", "skerry.server", "status", "--json"]]
         assert result.exit_code == 1
         assert "http://127.0.0.1:8080 is not ready" in result.stderr
+        assert "engine: it does not answer" in result.stderr
         assert result.stdout.splitlines() == [
             "role     pid  status    resource  reason",
             "gateway   12  running",

@@ -17,9 +17,13 @@ from skerry.client.answers.identity import (
     Whoami,
 )
 from skerry.client.answers.inference import Model
+from skerry.client.answers.money import UsageRow
+from skerry.client.answers.runtime import Event
 from skerry.identity.schemas.audit import AuditEventOut, AuditVerdictOut
 from skerry.identity.schemas.keys import LimitsBody, MintedKeyOut, WhoamiOut
 from skerry.identity.schemas.tenants import MemberOut, OrganizationOut, ProjectOut
+from skerry.metering.schemas import UsageRow as UsageRowOut
+from skerry.server.events import EventOut
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,8 @@ from skerry.identity.schemas.tenants import MemberOut, OrganizationOut, ProjectO
         (AuditEvent, AuditEventOut),
         (AuditVerdict, AuditVerdictOut),
         (Model, ModelOut),
+        (UsageRow, UsageRowOut),
+        (Event, EventOut),
     ],
     ids=lambda kind: kind.__name__,
 )

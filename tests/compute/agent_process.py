@@ -1,4 +1,4 @@
-"""An agent as a process of its own: `python -m tests.compute.agent_process OPTIONS_JSON`. Prints `ready` once it listens."""
+"""An agent as a process: `python -m tests.compute.agent_process OPTIONS_JSON`. Prints `ready` once it listens."""
 
 import asyncio
 import json

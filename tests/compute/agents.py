@@ -30,7 +30,7 @@ class AgentProcess:
             [sys.executable, "-m", "tests.compute.agent_process", json.dumps(self.options)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            stderr=open(self.folder / "agent.log", "a"),
+            stderr=open(self.folder / "agent.log", "a"),  # noqa: SIM115 - the child closes it
             text=True,
             pass_fds=pass_fds,
         )

@@ -39,7 +39,7 @@ def make_agent(open_tmp: Path) -> Iterator[Callable[..., AgentProcess]]:
 
 @pytest.fixture(scope="session", params=["cgroups", "no-cgroups"])
 def shared_agent(request: pytest.FixtureRequest, open_tmp: Path) -> Iterator[AgentProcess]:
-    """One agent for all tests that do not hurt it; with control groups (where there are any) and without, on uvloop and without."""
+    """One agent for all tests that do not hurt it; with control groups (where there are any) and without."""
     folder = open_tmp / request.param
     folder.mkdir()
     agent = AgentProcess(

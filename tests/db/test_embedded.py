@@ -170,6 +170,17 @@ def test_a_folder_with_other_things_in_it_is_refused(folder):
     assert (folder / "data" / "letters.txt").read_text() == "mine"
 
 
+def test_root_writes_through_no_link_in_the_folder(server, folder):
+    server.stop()
+    (folder / "precious").write_text("precious")
+    for name in ("pg_hba.conf", "pg_hba.conf.new"):
+        (server.data / name).unlink(missing_ok=True)
+        (server.data / name).symlink_to(folder / "precious")
+    server.start()
+    assert (folder / "precious").read_text() == "precious"
+    assert not (server.data / "pg_hba.conf").is_symlink()
+
+
 def test_a_socket_path_that_is_too_long_is_refused_at_once(folder):
     with pytest.raises(EmbeddedPostgresError, match="longer than 100 bytes"):
         EmbeddedPostgres(folder / "data", folder / ("x" * 100), log=folder / "log")

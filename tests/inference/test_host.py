@@ -98,9 +98,9 @@ def start(short_tmp: Path) -> Iterator[Callable[..., Host]]:
 
 
 def test_serves_the_real_model_as_an_unprivileged_user(start):
-    host = start().wait_ready()
+    host = start(context_length=256).wait_ready()
     assert host.report["slots"] == 2
-    assert host.report["context_length"] == 512
+    assert host.report["context_length"] == 256
     if ROOT:
         nobody = pwd.getpwnam("nobody")
         assert set(host.status("Uid")) == {str(nobody.pw_uid)}
@@ -118,14 +118,14 @@ def test_serves_the_real_model_as_an_unprivileged_user(start):
     assert httpx.get(host.report["address"] + "/metrics").status_code == 401
     assert host.post("/slots/0?action=erase", {}).status_code == 501
 
-    long = host.post("/v1/completions", {"prompt": "word " * 600, "max_tokens": 1})
+    long = host.post("/v1/completions", {"prompt": "word " * 300, "max_tokens": 1})
     assert long.status_code == 400
     assert long.json()["error"]["type"] == "exceed_context_size_error"
-    assert long.json()["error"]["n_ctx"] == 512
-    assert long.json()["error"]["n_prompt_tokens"] > 512
+    assert long.json()["error"]["n_ctx"] == 256
+    assert long.json()["error"]["n_prompt_tokens"] > 256
 
     # One request may use all of the context, whatever the other slots do.
-    whole = host.post("/v1/completions", {"prompt": "word " * 480, "max_tokens": 20, "ignore_eos": True})
+    whole = host.post("/v1/completions", {"prompt": "word " * 230, "max_tokens": 20, "ignore_eos": True})
     assert whole.json()["usage"]["completion_tokens"] == 20
 
     os.close(host.lifeline)
@@ -194,3 +194,38 @@ def test_missing_weights_end_it_with_words(start):
     assert host.process.wait(30) == 1
     assert "No such file" in host.log.read_text()
     assert time.monotonic() - begun < 30
+
+
+def test_what_the_driver_says_of_this_build_still_holds(start):
+    """Facts that the driver and the gateway rely on; engines/README.md has them all."""
+    host = start().wait_ready()
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+
+    two = host.post("/v1/chat/completions", {**chat, "n": 2}).json()
+    assert len(two["choices"]) == 2
+    assert two["usage"]["completion_tokens"] == 3, "its usage covers one choice: so `n` is refused"
+    lists = host.post("/v1/completions", {"prompt": ["Hi", "Hello there"], "max_tokens": 3, "ignore_eos": True}).json()
+    assert lists["usage"]["completion_tokens"] == 3, "and one prompt: so lists are refused"
+
+    echoed = host.post("/v1/completions", {"prompt": "Hi", "max_tokens": 1, "echo": True, "suffix": "x"}).json()
+    assert not echoed["choices"][0]["text"].startswith("Hi"), "echo is ignored: so it is refused"
+
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    chosen = host.post("/v1/chat/completions", {**chat, "tools": [tool], "tool_choice": "required"}).json()
+    assert "tool_calls" not in chosen["choices"][0]["message"], "tool_choice is ignored: so it is refused"
+
+    counted = host.post("/v1/chat/completions/input_tokens", chat).json()["input_tokens"]
+    assert counted == host.post("/v1/chat/completions", chat).json()["usage"]["prompt_tokens"]
+    assert len(host.post("/tokenize", {"content": "hello world"}).json()["tokens"]) == 2
+
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    strict = host.post("/v1/chat/completions", {**chat, "max_tokens": 40, "response_format": wanted}).json()
+    assert json.loads(strict["choices"][0]["message"]["content"])["a"] in (1, 2)
+
+    stream = {**chat, "stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
+    events = [line[6:] for line in host.post("/v1/chat/completions", stream).text.splitlines() if line]
+    assert events[-1] == "[DONE]"
+    last = json.loads(events[-2])
+    assert last["choices"] == []
+    assert set(last["usage"]) >= {"prompt_tokens", "completion_tokens", "prompt_tokens_details"}

@@ -30,7 +30,8 @@ async def test_a_fact_is_stored_as_it_was_sent(metering: Metering, database: Dat
     assert await _take(metering, one) == IntakeResult(inserted=1, duplicates=0)
     rows = await _all(
         database,
-        "SELECT f.id, meter, quantity, project, resource, t0, t1, d.dims FROM usage_facts f JOIN usage_dims d ON d.id = f.dims",
+        "SELECT f.id, meter, quantity, project, resource, t0, t1, d.dims "
+        "FROM usage_facts f JOIN usage_dims d ON d.id = f.dims",
     )
     assert rows == [(one.id, one.meter, 7, DEMO, "ep_ü", one.t0, one.t1, dict(one.dims))]
 
@@ -57,7 +58,9 @@ async def test_a_second_t1_for_an_id_is_refused_and_the_first_counts(
     assert kept == [(first.id, "t1_changed", 9)]
 
 
-async def test_repetitions_within_one_batch_are_told_apart(metering: Metering, fact: MakeFact, clock: FakeClock) -> None:
+async def test_repetitions_within_one_batch_are_told_apart(
+    metering: Metering, fact: MakeFact, clock: FakeClock
+) -> None:
     first = fact(5, name="a")
     moved = replace(first, t1=clock.now() + timedelta(hours=1))
     result = await _take(metering, first, first, moved)
@@ -111,7 +114,9 @@ async def test_nothing_holds_when_the_transaction_is_rolled_back(
     assert (await _take(metering, one)).inserted == 1
 
 
-async def test_two_intakes_in_one_transaction_do_not_mix(metering: Metering, database: Database, fact: MakeFact) -> None:
+async def test_two_intakes_in_one_transaction_do_not_mix(
+    metering: Metering, database: Database, fact: MakeFact
+) -> None:
     one, two = fact(1), fact(2)
     async with database.transaction() as tx:
         assert (await metering.intake(tx, [one])).inserted == 1

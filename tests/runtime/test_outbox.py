@@ -86,6 +86,19 @@ async def test_a_crash_between_delivery_and_acknowledgement_delivers_again(datab
     assert not await crashed.apply(row, None)
 
 
+async def test_a_late_acknowledgement_counts(database, outbox, clock):
+    """Whoever took the message over meanwhile need not deliver it once more after failing."""
+    await put(database, outbox, {})
+    slow, other = (Dispatcher(database, clock, {"mail": Receiver()}) for _ in range(2))
+    [row] = await slow.claim(1)
+    await slow.step(row)
+    clock.advance(seconds=31)
+    [again] = await other.claim(1)
+    assert await slow.apply(row, None)
+    await other.failed(again, OSError("no route"))
+    assert await left(database) == 0
+
+
 async def test_failures_are_tried_again_with_growing_pauses_until_it_works(database, outbox, clock):
     receiver = Receiver(failures=3)
     dispatcher = Dispatcher(database, clock, {"mail": receiver})

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from skerry.db.database import Database
 from skerry.kernel.clock import FakeClock
-from skerry.runtime.secrets import Keyring
 from skerry.runtime.settings import Settings
 from skerry.server.app import create_app
 from skerry.server.compose import Services, build
+from tests.server.starting import keyring
 
 
 @dataclass
@@ -51,12 +51,13 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def services(settings: Settings, database: Database, clock: FakeClock) -> Services:
-    return build(settings, database, Keyring([("k1", b"a secret of the tests")]), clock)
+    return build(settings, database, keyring(), clock)
 
 
 @pytest.fixture
 async def cloud(services: Services, settings: Settings) -> Cloud:
     made = await services.identity.bootstrap()
+    await services.billing.bootstrap(settings.currency)
     return Cloud(create_app(services, settings), services, made.operator_key, made.project_key)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from skerry.runtime import telemetry
-from skerry.server.health import Health, socket_check
+from skerry.server.health import Health
 from skerry.server.telemetry import ServerMetrics
 
 TOKEN = "Bearer the-token-of-the-metrics"
@@ -19,7 +19,7 @@ async def test_readyz_tells_reasons_to_operators_alone(nobody, customer, operato
         assert (answer.status_code, answer.json()) == (503, {"status": "not_ready"})
         assert answer.headers["retry-after"]
     seen = (await operator.get("/readyz")).json()
-    assert seen["parts"]["database"] == {"ready": True, "reason": None}
+    assert {"part": "database", "ready": True, "reason": None} in seen["parts"]
     assert "agent" in seen["reasons"]["engine"] and "database" not in seen["reasons"]
 
 
@@ -39,13 +39,6 @@ async def test_a_part_that_hangs_is_a_reason(monkeypatch):
         await asyncio.Event().wait()
 
     assert "no answer" in (await Health({"engine": hangs}).reasons())["engine"]
-
-
-async def test_the_engine_s_socket_is_tried(tmp_path):
-    server = await asyncio.start_unix_server(lambda _, writer: writer.close(), tmp_path / "a.sock")
-    assert await socket_check(tmp_path / "a.sock")() is None
-    server.close()
-    assert await socket_check(tmp_path / "b.sock")() is not None
 
 
 async def test_metrics_need_an_operator_or_the_token(nobody, customer, operator):

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from skerry.compute.model import WorkloadKind, WorkloadSpec
+from skerry.kernel.ids import ProjectId
+
 REFUSED = {401, 403, 404, 405}
 HARMLESS = {400, 409, 422}
 
@@ -16,20 +19,26 @@ def operations(app, prefix=("/api/v1/", "/v1/")):
 
 
 @pytest.fixture
-async def mine(customer):
+async def mine(cloud, customer):
     """Things of the demo project whose names a stranger must never see, by path parameter."""
     account = (await customer.post("/api/v1/service-accounts", json={"name": "canary-account"})).json()
     body = {"name": "canary-key", "scopes": ["read"], "service_account": account["id"]}
     key = (await customer.post("/api/v1/api-keys", json=body)).json()
     member = (await customer.post("/api/v1/members", json={"email": "canary@example.org", "role": "owner"})).json()
     whoami = (await customer.get("/api/v1/whoami")).json()
+    spec = WorkloadSpec(kind=WorkloadKind.JOB, name="canary-job", resource="canary", command=("true",))
+    async with cloud.services.db.transaction() as tx:
+        project = ProjectId(whoami["project_id"])
+        workload = (await cloud.services.compute.create_workload(tx, project, spec)).id
+    assert (await customer.get(f"/api/v1/workloads/{workload}/events")).status_code == 200
     return {
+        "workloads": workload,
         "api-keys": key["id"],
         "service-accounts": account["id"],
         "members": member["id"],
         "projects": whoami["project_id"],
         "organizations": whoami["organization_id"],
-        "canaries": [key["id"], account["id"], member["id"], whoami["project_id"], "canary"],
+        "canaries": [workload, key["id"], account["id"], member["id"], whoami["project_id"], "canary"],
     }
 
 

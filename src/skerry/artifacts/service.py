@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import structlog
+
 from skerry.artifacts import rules
 from skerry.artifacts.default import DefaultModel
 from skerry.artifacts.errors import BadSource, ModelNameTaken, UnknownModel
@@ -28,7 +30,7 @@ from skerry.kernel.errors import FieldError, SkerryError
 from skerry.kernel.ids import IdFactory, ModelId, ProjectId, new_id
 from skerry.kernel.paging import Page, PageRequest
 from skerry.runtime.events import Event, EventLog
-from skerry.runtime.secrets import Keyring
+from skerry.runtime.secrets import Keyring, Undecryptable
 
 _KEY_PURPOSE = "artifacts.upstream_key"
 
@@ -76,6 +78,7 @@ class Catalogue:
         self.observers = list(observers)
         self.new_id = ids
         self.store = ModelStore()
+        self._log = structlog.get_logger("skerry.artifacts")
 
     def observe(self, observer: ModelObserver) -> None:
         """For observers that themselves need the catalogue; wired once, at start."""
@@ -181,9 +184,17 @@ class Catalogue:
         return await self.store.by_ids(tx, ids)
 
     async def upstream_keys(self, tx: Tx, ids: set[ModelId]) -> dict[ModelId, str]:
-        """The keys of upstreams, decrypted. They go to the gateway and nowhere else."""
-        sealed = await self.store.sealed_keys(tx, ids)
-        return {id: self.keyring.decrypt(text, _KEY_PURPOSE) for id, text in sealed.items()}
+        """The keys of upstreams, decrypted. They go to the gateway and nowhere else.
+
+        One that cannot be decrypted any more is left out: it must not take the others with it.
+        """
+        keys: dict[ModelId, str] = {}
+        for id, sealed in (await self.store.sealed_keys(tx, ids)).items():
+            try:
+                keys[id] = self.keyring.decrypt(sealed, _KEY_PURPOSE)
+            except Undecryptable as error:
+                self._log.error("upstream_key_lost", model=id, why=str(error))
+        return keys
 
     async def _examine(self, source: ModelSource) -> tuple[ModelSource, Weights | None]:
         """The source in its normal form, and what its weights say."""

@@ -24,7 +24,9 @@ class Conversation:
 
         Raises SkerryError.
         """
-        asked = [*self.messages, {"role": "user", "content": question}]
+        # A terminal can send bytes that are no text; they would not survive as JSON.
+        content = question.encode(errors="replace").decode()
+        asked = [*self.messages, {"role": "user", "content": content}]
         system = [{"role": "system", "content": self.system}] if self.system else []
         pieces: list[str] = []
         summary = None

@@ -67,16 +67,17 @@ class Answers:
             dim(f"Only the first {limit} are shown; --limit shows more.")
 
     def table(self, columns: Sequence[Column[T]], rows: Sequence[T], totals: Sequence[Sequence[str]] = ()) -> None:
+        """Columns that are empty in every row are left out."""
+        cells = [[printable(column.text(row)) for column in columns] for row in rows]
+        shown = [at for at in range(len(columns)) if any(line[at] for line in cells)]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=True)
-        for column in columns:
+        for column in (columns[at] for at in shown):
             side: Literal["left", "right"] = "right" if column.right else "left"
             table.add_column(column.title, justify=side, no_wrap=column.whole or column.right, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(printable(column.text(row))) for column in columns))
-        if totals:
-            table.add_section()
+        for line in cells:
+            table.add_row(*(Text(line[at]) for at in shown))
         for total in totals:
-            table.add_row(*(Text(printable(cell)) for cell in total), style="bold")
+            table.add_row(*(Text(printable(total[at])) for at in shown), style="bold")
         self._print(table)
 
     def fields(self, answer: Answer, fields: Sequence[tuple[str, str]]) -> None:

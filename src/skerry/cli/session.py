@@ -65,7 +65,9 @@ def in_words() -> Iterator[None]:
 def failure_of(error: SkerryError) -> Failure:
     details: tuple[str, ...] = ()
     if isinstance(error, ApiError):
-        details = tuple(f"{field.path}: {field.message}" if field.path else field.message for field in error.errors)
+        # A refusal for one field says it in its detail already.
+        fields = (field for field in error.errors if field.message not in error.detail)
+        details = tuple(f"{field.path}: {field.message}" if field.path else field.message for field in fields)
         if error.status >= 500 and error.request_id:
             details += (f"request {error.request_id}",)
     return Failure(error.detail, suggestion=error.suggestion, details=details, code=_code(error))

@@ -131,7 +131,7 @@ _ADVICE: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.NEW: "Wait: it is about to be placed.",
     ReasonCode.RESUMED: "Wait: it is about to be placed again.",
     ReasonCode.NO_NODE: "Wait until a node is free, ask for fewer accelerators, or stop something else.",
-    ReasonCode.ENGINE_UNAVAILABLE: "Wait: it goes on when the engine answers. Operators find the agent in `skerry status`.",
+    ReasonCode.ENGINE_UNAVAILABLE: "Wait: it goes on when the engine answers. Operators see it in `skerry status`.",
     ReasonCode.BACKING_OFF: "Read the logs: it ended by itself and is started again after the time given.",
     ReasonCode.RESTARTING: "Wait: it ended through our fault and is started again at once.",
     ReasonCode.SUBMITTING: "Wait: it is being handed to the engine.",

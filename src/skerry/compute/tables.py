@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from sqlalchemy import ARRAY, BigInteger, Column, DateTime, ForeignKey, Index, Integer, Table, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from skerry.db.claim import lease_columns
 from skerry.db.schema import metadata

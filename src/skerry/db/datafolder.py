@@ -5,14 +5,12 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
+from skerry.db.errors import DataFolderError, EmbeddedPostgresError
 from skerry.db.osuser import OsUser, current_user, may
-
-if TYPE_CHECKING:
-    from skerry.db.pgbinaries import Binaries
+from skerry.db.pgbinaries import Binaries
 
 LOCK = "postmaster.pid"
 
@@ -20,15 +18,7 @@ _ENDING_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 
 
-class EmbeddedPostgresError(RuntimeError):
-    """The embedded database cannot be run; the message is one clear line."""
-
-
-class DataFolderError(EmbeddedPostgresError):
-    """The data folder is not fit: in use, of another version, or not a database at all."""
-
-
-def prepare_data(data: Path, binaries: "Binaries", user: OsUser, *, durable: bool) -> None:
+def prepare_data(data: Path, binaries: Binaries, user: OsUser, *, durable: bool) -> None:
     """Make the folder where it is missing, and set who may connect. Raises DataFolderError."""
     if (data / "PG_VERSION").exists():
         _require_version(data, binaries.major_version())
@@ -61,7 +51,7 @@ def _require_version(data: Path, ours: str) -> None:
         )
 
 
-def _initialise(data: Path, binaries: "Binaries", user: OsUser, *, durable: bool) -> None:
+def _initialise(data: Path, binaries: Binaries, user: OsUser, *, durable: bool) -> None:
     """Run initdb beside the folder and rename: a folder with a PG_VERSION is whole."""
     data.parent.mkdir(parents=True, exist_ok=True)
     # A mount cannot be renamed over, so it is filled where it is.
@@ -98,12 +88,16 @@ def _write_access_rules(data: Path, user: OsUser) -> None:
 
 
 def _write(path: Path, content: str, user: OsUser) -> None:
-    if path.exists() and path.read_text() == content:
-        return
-    path.write_text(content)
-    path.chmod(0o600)
-    if os.geteuid() == 0:
-        os.chown(path, user.uid, user.gid)
+    """Put a new file in the place of the old. The folder is its user's and we may be root, so nothing that lies there
+    is written through: it might be a link."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), user.uid, user.gid)
+    draft.replace(path)
 
 
 def _lock_pid(data: Path) -> int | None:

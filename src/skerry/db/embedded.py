@@ -13,7 +13,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from skerry.db.datafolder import DataFolderError, EmbeddedPostgresError, prepare_data, refuse_live
+from skerry.db.datafolder import prepare_data, refuse_live
+from skerry.db.errors import DataFolderError, EmbeddedPostgresError
 from skerry.db.osuser import OsUser, current_user, ensure_system_user, may
 from skerry.db.parentdeath import die_with_parent
 from skerry.db.pgbinaries import Binaries, usable_binaries

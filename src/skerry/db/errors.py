@@ -29,6 +29,14 @@ class NewerDatabase(RuntimeError):
     """The schema was written by a newer Skerry than this one."""
 
 
+class EmbeddedPostgresError(RuntimeError):
+    """The embedded database cannot be run; the message is one clear line."""
+
+
+class DataFolderError(EmbeddedPostgresError):
+    """The data folder is not fit: in use, of another version, or not a database at all."""
+
+
 @contextmanager
 def database_away_is_unavailable() -> Iterator[None]:
     """Turn the driver's and the pool's ways of saying "no server" into DatabaseUnavailable; pass all else on."""

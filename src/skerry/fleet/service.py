@@ -1,5 +1,6 @@
 """Use cases of the fleet: discover this machine, show what there is."""
 
+from collections.abc import Collection
 from typing import TypeVar
 
 from skerry.db.database import Database, Tx
@@ -92,9 +93,9 @@ class Fleet:
         async with self.db.reading() as tx:
             return _found(await self._nodes.find(tx, ref), "node", ref)
 
-    async def find_node(self, tx: Tx, hostname: str) -> Node | None:
-        """For domains above, inside their own transaction."""
-        return await self._nodes.find(tx, hostname)
+    async def find_nodes(self, tx: Tx, hostnames: Collection[str]) -> dict[str, Node]:
+        """Those of these nodes that are known, by hostname. For domains above, inside their own transaction."""
+        return await self._nodes.by_hostname(tx, hostnames)
 
 
 def _found(value: T | None, kind: str, ref: str) -> T:

@@ -1,6 +1,6 @@
 """SQL of the fleet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -144,6 +144,10 @@ class NodeReader(Reader[Node]):
         if wanted.status is not None:
             conditions.append(t.nodes.c.status == wanted.status)
         return await self.page(tx, request, *conditions)
+
+    async def by_hostname(self, tx: Tx, hostnames: Collection[str]) -> dict[str, Node]:
+        rows = await tx.execute(self._query.where(t.nodes.c.hostname.in_(list(hostnames))))
+        return {row.hostname: self._value(row) for row in rows}
 
     def _value(self, row: Row[Any]) -> Node:
         return Node(

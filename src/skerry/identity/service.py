@@ -71,6 +71,14 @@ class Identity:
         """Whether it is trusted, its jurisdictions, its organization. Raises UnknownProject."""
         return await self.tenants.get_project(tx, project)
 
+    async def platform(self, tx: Tx) -> ProjectId:
+        """The operator's own project, which owns what all projects share. Raises UnknownProject before `bootstrap`."""
+        return (await self.tenants.platform(tx)).id
+
+    async def home_project(self, tx: Tx, organization: OrganizationId) -> ProjectId | None:
+        """The organization's first project; None where it has none yet."""
+        return await self.tenants.store.home_project(tx, organization)
+
     async def project_names(self, tx: Tx, ids: set[ProjectId]) -> dict[ProjectId, str]:
         return await self.tenants.store.project_names(tx, ids)
 

@@ -11,7 +11,16 @@ from skerry.identity.errors import (
     OperatorRequired,
     UnknownProject,
 )
-from skerry.identity.model import DEMO_ORGANIZATION, DEMO_PROJECT, AuditEntry, Organization, Principal, Project
+from skerry.identity.model import (
+    DEMO_ORGANIZATION,
+    DEMO_PROJECT,
+    OPERATOR_ORGANIZATION,
+    OPERATOR_PROJECT,
+    AuditEntry,
+    Organization,
+    Principal,
+    Project,
+)
 from skerry.identity.store.tenants import TenantStore
 from skerry.identity.trail import Trail
 from skerry.kernel.clock import Clock
@@ -66,6 +75,13 @@ class Tenants:
         if found is None:
             raise _no_project(project)
         return found
+
+    async def platform(self, tx: Tx) -> Project:
+        """`platform` of `operator`. Raises UnknownProject before the first start."""
+        found = await self.store.projects_named(tx, OPERATOR_PROJECT, OPERATOR_ORGANIZATION)
+        if not found:
+            raise _no_project(f"{OPERATOR_ORGANIZATION}/{OPERATOR_PROJECT}")
+        return found[0]
 
     # Organizations (operator)
 

@@ -28,3 +28,9 @@ class ModelTooLarge(Invalid):
             suggestion="Give a smaller context_length, or raise SKERRY_REPLICA_MEMORY_BYTES and start again.",
             errors=[FieldError("context_length", self.code, words)],
         )
+
+
+class UnknownCallableModel(NotFound):
+    """On `/v1`, in the words of OpenAI."""
+
+    code = "model_not_found"

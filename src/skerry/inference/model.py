@@ -1,11 +1,15 @@
 """Values of the inference domain."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final
 
 from skerry.inference.engines.base import EngineProfile
-from skerry.kernel.ids import EndpointId, ModelId, ProjectId, ReplicaId
+from skerry.kernel.ids import AttemptId, EndpointId, ModelId, ProjectId, ReplicaId, WorkloadId
 from skerry.kernel.states import StateMachine
+from skerry.runtime.state import Reason
 
 
 class EndpointKind(StrEnum):
@@ -26,6 +30,125 @@ class ReplicaStatus(StrEnum):
     READY = "ready"
     FAILED = "failed"
     STOPPED = "stopped"
+
+
+class Desired(StrEnum):
+    RUN = "run"
+    STOP = "stop"
+
+
+class ReasonCode(StrEnum):
+    """Why an endpoint or a replica is where it is. `advice` says what to do about it (I8)."""
+
+    NEW = "new"
+    STARTING = "starting"
+    """Its process is placed, loads the weights, or is tried out."""
+    RESTARTING = "restarting"
+    """Its process ended and is started again."""
+    NOT_ANSWERING = "not_answering"
+    CRASHING = "crashing"
+    """It ended again and again."""
+    REPLICAS_MISSING = "replicas_missing"
+    UP = "up"
+    UPSTREAM = "upstream"
+    STOPPING = "stopping"
+    REMOVED = "removed"
+
+    @property
+    def advice(self) -> str:
+        return _ADVICE[self]
+
+
+_ADVICE: Final[Mapping[ReasonCode, str]] = {
+    ReasonCode.NEW: "Wait: its first replica is about to be started.",
+    ReasonCode.STARTING: "Wait: requests are kept until it is ready.",
+    ReasonCode.RESTARTING: "Wait: it is started again by itself. If it happens often, read the log of its workload.",
+    ReasonCode.NOT_ANSWERING: "Wait: it is replaced if it goes on. Operators can read the log of its workload.",
+    ReasonCode.CRASHING: "Read the log, mend the cause (weights, memory), then remove the model and add it again.",
+    ReasonCode.REPLICAS_MISSING: "Wait: it answers with the replicas it has while others are started.",
+    ReasonCode.UP: "Nothing to do.",
+    ReasonCode.UPSTREAM: "Nothing to do here: the upstream answers, or requests get 503.",
+    ReasonCode.STOPPING: "Wait: requests that run are finished first.",
+    ReasonCode.REMOVED: "Add the model again to serve it.",
+}
+
+
+def because(code: ReasonCode, words: str = "") -> Reason:
+    """A reason with what to do about it (I8)."""
+    return Reason(code, f"{words} {code.advice}".strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A served model. `project` owns it; a `shared` one may be called by every project."""
+
+    id: EndpointId
+    project: ProjectId
+    name: str
+    model: ModelId
+    kind: EndpointKind
+    shared: bool
+    capacity_class: str
+    charge_by: str
+    min_replicas: int
+    max_replicas: int
+    desired: Desired
+    status: EndpointStatus
+    reason: Reason
+    created_at: datetime
+    updated_at: datetime
+    failures: int = 0
+    """Replicas in a row that were given up."""
+    target_concurrency: int | None = None
+    idle_timeout_seconds: int | None = None
+    removed_at: datetime | None = None
+
+    def described(self) -> dict[str, Any]:
+        return {"name": self.name, "model": self.model, "kind": self.kind.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One running server of an endpoint. Without a workload it is an upstream, which somebody else runs."""
+
+    id: ReplicaId
+    project: ProjectId
+    endpoint: EndpointId
+    status: ReplicaStatus
+    reason: Reason
+    slots: int
+    created_at: datetime
+    updated_at: datetime
+    workload: WorkloadId | None = None
+    attempt: AttemptId | None = None
+    """The attempt whose address is in `base_url`."""
+    node: str | None = None
+    site: str | None = None
+    base_url: str | None = None
+    probe_failures: int = 0
+    probed_at: datetime | None = None
+    ready_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """An endpoint with its replicas: those that run, and the last one that failed."""
+
+    endpoint: Endpoint
+    model_name: str
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallableModel:
+    """What a key may call, as `/v1/models` shows it."""
+
+    name: str
+    created_at: datetime
+    owned_by: str
+    context_length: int
+    license: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from skerry.kernel.clock import floor_hour, require_utc
 from skerry.kernel.errors import FieldError, Invalid
@@ -19,6 +19,8 @@ AHEAD = timedelta(days=1)
 
 LONGEST_QUERY = timedelta(days=3 * 366)
 HOUR = timedelta(hours=1)
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,14 @@ def refusal(fact: UsageFact, bounds: Bounds) -> Reason | None:
     return None
 
 
-def query_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
+def query_window(start: str | datetime | None, end: str | datetime | None, now: datetime) -> Window:
     """The full hours that `[start, end)` touches: roll-ups are hourly, and `to` is most often "now".
 
     Defaults: `end` the end of this month (UTC), `start` the beginning of the month of the window's last instant.
     Raises Invalid for a window that is empty or longer than three years.
     """
-    last = month_after(now) if end is None else _ceil_hour(_utc(end, "to"))
-    first = month_of(last - timedelta(microseconds=1)) if start is None else floor_hour(_utc(start, "from"))
+    last = month_after(now) if end is None else _ceil_hour(instant(end, "to"))
+    first = month_of(last - timedelta(microseconds=1)) if start is None else floor_hour(instant(start, "from"))
     if first >= last:
         raise _invalid("to", "empty_window", "from must lie before to")
     if last - first > LONGEST_QUERY:
@@ -120,11 +122,20 @@ def _ceil_hour(at: datetime) -> datetime:
     return floor if floor == at else floor + HOUR
 
 
-def _utc(value: datetime, path: str) -> datetime:
+def instant(value: str | datetime, path: str) -> datetime:
+    """A time as a caller words it: RFC 3339 with its zone, or a date for its first instant in UTC. Raises Invalid."""
     try:
-        return require_utc(value)
+        if isinstance(value, str):
+            text = value.strip().replace(" ", "+")  # a plus sign in a URL that was not encoded
+            day = date.fromisoformat(text) if len(text) == 10 else None
+            value = datetime(day.year, day.month, day.day, tzinfo=UTC) if day else datetime.fromisoformat(text)
+        at = require_utc(value)
     except (ValueError, OverflowError) as error:
-        raise _invalid(path, "bad_time", f"{path} is no time in UTC that can be computed with: {error}") from error
+        example = "2026-11-22T10:00:00Z or 2026-11-22"
+        raise _invalid(path, "bad_time", f"{path} must be a time with its zone or a date, such as {example}") from error
+    if not EARLIEST <= at <= LATEST:
+        raise _invalid(path, "bad_time", f"{path} must lie between the years {EARLIEST.year} and {LATEST.year}")
+    return at
 
 
 def _invalid(path: str, code: str, message: str) -> Invalid:

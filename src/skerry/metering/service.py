@@ -1,6 +1,6 @@
 """Use cases of metering: take facts in, sum them up, answer what was used."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -10,11 +10,13 @@ from skerry.kernel.clock import Clock, require_utc
 from skerry.kernel.errors import Malformed
 from skerry.kernel.ids import ProjectId
 from skerry.kernel.paging import Page, PageRequest
+from skerry.kernel.windows import Window
 from skerry.metering import rules
 from skerry.metering.batch import Batch, source_of
 from skerry.metering.model import (
     Bucket,
     IntakeResult,
+    Meter,
     Reason,
     Rejection,
     RollUpResult,
@@ -100,8 +102,8 @@ class Metering:
 
     def query(
         self,
-        start: datetime | None = None,
-        end: datetime | None = None,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
         group_by: Iterable[str] = (),
         bucket: Bucket | None = None,
     ) -> UsageQuery:
@@ -110,12 +112,11 @@ class Metering:
 
     async def usage(self, project: ProjectId, query: UsageQuery, page: PageRequest) -> Page[UsageSum]:
         """What a project used, a page at a time. Up to a few seconds behind the facts."""
-        after = key_of(page, query)
-        rest = rules.narrowed(query, after[0]) if after else query
+        rest, after = continued(query, page)
         async with self.db.reading() as tx:
             name = await self._name(tx, project, query)
             sums = await self._queries.sums(tx, project, rest, after=after, limit=page.limit + 1, project_name=name)
-        return Page.cut(sums, page, lambda row: usage_key(row, query))
+        return Page.cut(sums, page, lambda row: cursor_of(query, row.window, row.meter, row.groups))
 
     async def rollups(
         self, tx: Tx, project: ProjectId, query: UsageQuery, cuts: Iterable[datetime] = ()
@@ -154,21 +155,25 @@ class Metering:
         )
 
 
-def usage_key(row: UsageSum, query: UsageQuery) -> tuple[str, ...]:
-    """What rows are sorted by, as a cursor holds it."""
-    begin = rules.bucket_start(query.bucket, row.window.start, query.window)
-    return (begin.isoformat(), row.meter.value, *(value or "" for value in row.groups.values()))
+Key = tuple[datetime, tuple[str, ...]]
+"""What rows of usage are sorted by: their bucket; their meter and groups."""
 
 
-def key_of(page: PageRequest, query: UsageQuery) -> tuple[datetime, tuple[str, ...]] | None:
-    """Where the page before ended: its last bucket, and the rest of the key. Raises Malformed for another's cursor."""
+def cursor_of(query: UsageQuery, window: Window, meter: Meter, groups: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The key of a row, as a cursor holds it."""
+    begin = rules.bucket_start(query.bucket, window.start, query.window)
+    return (begin.isoformat(), meter.value, *(groups[name] or "" for name in query.group_by))
+
+
+def continued(query: UsageQuery, page: PageRequest) -> tuple[UsageQuery, Key | None]:
+    """What of a query is left for this page, and the key after which. Raises Malformed for another query's cursor."""
     if page.after is None:
-        return None
+        return query, None
     try:
         begin, *rest = page.after
         moment = require_utc(datetime.fromisoformat(begin))
-    except ValueError:
+    except (ValueError, OverflowError):
         rest = []
     if len(rest) != 1 + len(query.group_by):
         raise Malformed("after is not a cursor of this query: keep the other fields as they were", code="bad_cursor")
-    return moment, tuple(rest)
+    return rules.narrowed(query, moment), (moment, tuple(rest))

@@ -56,7 +56,9 @@ def _keep_modules_reachable() -> None:
     if sys.platform != "linux":
         return
     roots: list[tuple[str, str]] = []
-    for folder in sorted({os.path.realpath(entry) for entry in sys.path if os.path.isdir(entry)}, key=len, reverse=True):
+    for folder in sorted(
+        {os.path.realpath(entry) for entry in sys.path if os.path.isdir(entry)}, key=len, reverse=True
+    ):
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         roots.append((folder, f"/proc/self/fd/{descriptor}"))
     loaders = (

@@ -15,9 +15,9 @@ from skerry.identity.model import Principal
 from skerry.kernel.errors import Malformed, SkerryError
 from skerry.runtime.settings import Settings
 from skerry.server import events, health, pages
-from skerry.server.compose import TIMELINES, Services, control_routers
+from skerry.server.compose import TIMELINES, Services, control_routers, openai_routers
 from skerry.server.errors import from_http, from_validation, render
-from skerry.server.http import PREFIX, BodyGuard, RequestFrame, route_template
+from skerry.server.http import OPENAI_PREFIX, PREFIX, BodyGuard, RequestFrame, route_template
 from skerry.server.idempotency import IdempotentPosts
 from skerry.server.openapi import document
 from skerry.server.telemetry import ServerMetrics
@@ -35,6 +35,8 @@ def create_app(services: Services, settings: Settings, metrics: ServerMetrics | 
     )
     for router in control_routers(services):
         app.include_router(router, prefix=PREFIX)
+    for router in openai_routers(services):
+        app.include_router(router, prefix=OPENAI_PREFIX)
     app.include_router(events.router(services.feed, services.access, TIMELINES), prefix=PREFIX)
     app.include_router(health.router(services.health, services.door, settings.run))
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]

@@ -12,11 +12,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from skerry.compute.engines.base import Engine
 from skerry.db.database import Database
 from skerry.identity.access import Access
 from skerry.identity.errors import MissingScope
 from skerry.identity.model import Scope
 from skerry.identity.rules import bearer_token
+from skerry.inference.service import Inference
 from skerry.kernel.errors import SkerryError, Unauthorized, Unavailable
 from skerry.runtime import telemetry
 from skerry.runtime.secrets import Keyring
@@ -35,6 +37,7 @@ class Status(BaseModel):
 
 
 class PartStatus(BaseModel):
+    part: str
     ready: bool
     reason: str | None
 
@@ -43,7 +46,7 @@ class Readiness(BaseModel):
     """Operators see `parts`, and in `reasons` those that are not ready; others the bare status."""
 
     status: str
-    parts: dict[str, PartStatus] | None = None
+    parts: list[PartStatus] | None = None
     reasons: dict[str, str] | None = None
 
 
@@ -118,7 +121,7 @@ def router(health: Health, door: OperatorDoor, run: Path) -> APIRouter:
         ready = not any(reasons.values())
         answer = Readiness(status="ready" if ready else "not_ready")
         if await door.admits(request):
-            answer.parts = {name: PartStatus(ready=not reason, reason=reason) for name, reason in reasons.items()}
+            answer.parts = [PartStatus(part=name, ready=not why, reason=why) for name, why in reasons.items()]
             answer.reasons = {name: reason for name, reason in reasons.items() if reason}
         headers = {} if ready else {"retry-after": "1"}
         body = answer.model_dump(exclude={n for n in ("parts", "reasons") if getattr(answer, n) is None})
@@ -142,16 +145,17 @@ def database_check(db: Database) -> Check:
     return check
 
 
-def socket_check(path: Path) -> Check:
-    """Whether somebody listens on a unix socket."""
-
+def engine_check(engine: Engine) -> Check:
     async def check() -> str | None:
-        try:
-            _, writer = await asyncio.open_unix_connection(path)
-        except OSError:
-            return "the agent that starts processes does not answer"
-        writer.close()
+        await engine.capabilities()
         return None
+
+    return check
+
+
+def endpoint_check(inference: Inference) -> Check:
+    async def check() -> str | None:
+        return None if await inference.usable_endpoints() else "no endpoint can answer yet"
 
     return check
 

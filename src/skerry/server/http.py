@@ -18,6 +18,7 @@ from skerry.server.errors import Rendered, internal, render
 from skerry.server.telemetry import ServerMetrics
 
 PREFIX: Final = "/api/v1"
+OPENAI_PREFIX: Final = "/v1"
 CLIENT_IP: Final = b"x-skerry-client-ip"
 """Set by the gateway, which drops whatever its clients send under this name."""
 
@@ -177,9 +178,13 @@ def replay(body: bytes, receive: Receive) -> Receive:
 def route_template(scope: Scope) -> str | None:
     """`/api/v1/api-keys/{id}`; None where no route was found."""
     path: str | None = getattr(scope.get("route"), "path", None)
-    if path is None or path.startswith(PREFIX) or not scope["path"].startswith(PREFIX):
-        return path
-    return PREFIX + path  # included routers know their own part only
+    if path is None:
+        return None
+    # Included routers know their own part only.
+    for prefix in (PREFIX, OPENAI_PREFIX):
+        if scope["path"].startswith(f"{prefix}/") and not path.startswith(f"{prefix}/"):
+            return prefix + path
+    return path
 
 
 async def send_rendered(send: Send, answer: Rendered) -> None:
@@ -201,7 +206,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             kept = [(k, v) for k, v in message.get("headers", ()) if k.lower() != b"x-request-id"]
-            message["headers"] = [*kept, (b"x-request-id", self.request_id), *_EVERYWHERE]
+            own = {name for name, _ in kept}
+            ours = [(name, value) for name, value in _EVERYWHERE if name not in own]
+            message["headers"] = [*kept, (b"x-request-id", self.request_id), *ours]
         await self.send(message)
 
 

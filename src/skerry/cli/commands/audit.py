@@ -16,11 +16,11 @@ app = commands.app
 
 COLUMNS: tuple[Column[AuditEvent], ...] = (
     Column("at", lambda event: when(event.at), whole=True),
-    Column("who", lambda event: event.who.name or event.who.key_id or ""),
-    Column("what", lambda event: event.what, whole=True),
-    Column("on what", lambda event: event.on_what, whole=True),
+    Column("who", lambda event: event.key_name or event.key_id or ""),
+    Column("what", lambda event: event.action, whole=True),
+    Column("on what", lambda event: event.resource, whole=True),
     Column("outcome", lambda event: event.outcome),
-    Column("from", lambda event: event.from_where),
+    Column("from", lambda event: event.origin),
 )
 
 

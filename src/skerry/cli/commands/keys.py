@@ -25,9 +25,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 COLUMNS: tuple[Column[ApiKey], ...] = (
     Column("id", lambda key: key.id, whole=True),
     Column("name", lambda key: key.name),
-    Column("ends in", lambda key: key.last4, whole=True),
     Column("scopes", lambda key: ", ".join(key.scopes)),
-    Column("models", lambda key: ", ".join(key.models or ("all",))),
+    Column("models", lambda key: ", ".join(key.models or ())),
     Column("budget", lambda key: money(key.limits.budget if key.limits else None), right=True),
     Column("status", lambda key: key.status, whole=True),
     Column("expires", lambda key: when(key.expires_at), whole=True),

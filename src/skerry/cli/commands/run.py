@@ -41,9 +41,9 @@ def up(
 
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
-def down() -> None:
+def down(as_json: Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")] = False) -> None:
     """Stop the cloud on this machine."""
-    become("down")
+    become("down", *(["--json"] if as_json else []))
 
 
 @app.command(context_settings=FORWARDING)

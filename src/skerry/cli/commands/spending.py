@@ -12,6 +12,7 @@ from skerry.cli.commanding import Commands
 from skerry.cli.failures import wrong_use
 from skerry.cli.output import Column, total_row
 from skerry.cli.session import Session
+from skerry.cli.speech import note
 from skerry.client.answers.base import Money
 from skerry.client.answers.money import CostRow, Price, UsageRow
 
@@ -76,6 +77,9 @@ def prices(session: Session) -> None:
         Column(book.currency, lambda price: figures.plain(price.unit_price), right=True),
         Column("for each", lambda price: figures.count(price.unit_quantity), right=True),
     )
+    if not book.prices:
+        note("The price book is empty: nothing costs anything.")
+        return
     session.out.table(columns, book.prices)
 
 

@@ -53,3 +53,12 @@ def _draw(answer: dict[str, Any]) -> None:
     state = "ready" if answer.get("ready") else "not ready"
     note(f"Skerry {answer.get('version') or ''} at {answer.get('url') or '?'} is {state}.\n")
     Answers(as_json=False).table(COLUMNS, processes)
+    for line in _reasons(answer.get("reasons")):
+        note(line)
+
+
+def _reasons(reasons: Any) -> list[str]:
+    """What is missing: a mapping of part to reason, or a list of objects with both."""
+    if isinstance(reasons, dict):
+        return [f"{part}: {reason}" for part, reason in reasons.items()]
+    return [f"{item.get('part')}: {item.get('reason')}" for item in reasons or () if isinstance(item, dict)]

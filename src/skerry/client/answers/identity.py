@@ -71,21 +71,17 @@ class ApiKey(Answer, frozen=True, kw_only=True):
         return f"ApiKey(id={self.id!r}, name={self.name!r}, status={self.status!r}, key={'…' if self.key else None!r})"
 
 
-class AuditActor(msgspec.Struct, frozen=True, kw_only=True):
-    key_id: str | None = None
-    name: str = ""
-
-
 class AuditEvent(Answer, frozen=True, kw_only=True):
-    """Who did what, on what, from where, and what came of it."""
+    """Who (the key) did what on what, from where (`origin`), and what came of it."""
 
     id: str
     seq: int = 0
     at: datetime | None = None
-    who: AuditActor = AuditActor()
-    what: str = ""
-    on_what: str = ""
-    from_where: str = ""
+    key_id: str | None = None
+    key_name: str = ""
+    action: str = ""
+    resource: str = ""
+    origin: str = ""
     outcome: str = ""
     detail: dict[str, Any] = msgspec.field(default_factory=dict)
 

@@ -16,6 +16,7 @@ class UsageRow(Answer, frozen=True, kw_only=True):
     end: datetime
     meter: str
     quantity: int
+    unit: str = ""
 
     def by(self, name: str) -> str:
         """The value of a group, such as `model` or `tag:team`; empty where the facts have none."""

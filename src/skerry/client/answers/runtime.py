@@ -16,6 +16,8 @@ class Event(Answer, frozen=True, kw_only=True):
     resource_kind: str = ""
     at: datetime | None = None
     data: dict[str, Any] = msgspec.field(default_factory=dict)
+    position: str = ""
+    """Where to go on from, as `after` of a stream."""
 
 
 class Health(Answer, frozen=True, kw_only=True):

@@ -1,9 +1,12 @@
 """Which node a gang goes to. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from skerry.compute.model import WorkloadSpec
+
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,19 @@ class Place:
 
 
 def place(spec: WorkloadSpec, candidates: Sequence[Candidate]) -> Place | str:
-    """The fullest node on which the gang fits, so that large gaps stay whole; or a sentence saying why there is none."""
+    """The fullest node on which the gang fits, so that large gaps stay whole; or why there is none, in words."""
     refusals = {node.name: _refusal(spec, node) for node in candidates}
     fitting = [node for node in candidates if not refusals[node.name]]
     if not fitting:
-        return "; ".join(f"{name}: {why}" for name, why in refusals.items()) or "There are no nodes."
+        return _in_words(refusals)
     node = min(fitting, key=lambda node: (len(node.free), node.name))
     return Place(node, () if node.shared else node.free[: spec.accelerators])
+
+
+def _in_words(refusals: Mapping[str, str]) -> str:
+    shown = [f"{name}: {why}" for name, why in list(refusals.items())[:_SHOWN]]
+    rest = len(refusals) - len(shown)
+    return "; ".join([*shown, f"{rest} more nodes"] if rest else shown) or "There are no nodes"
 
 
 def _refusal(spec: WorkloadSpec, node: Candidate) -> str:

@@ -55,15 +55,13 @@ def sequel(workload: Workload, verdict: Verdict, ready_for: timedelta, chance: f
     if workload.desired is Desired.STOP or not verdict.outcome.restarts:
         return Sequel(_final_reason(workload, verdict), None, restarts, 0)
     if not verdict.counts:
-        return Sequel(
-            because(ReasonCode.RESTARTING, f"Attempt {workload.attempts}: {verdict.message}."), 0, restarts, 0
-        )
+        return Sequel(because(ReasonCode.RESTARTING, _words(workload, verdict)), 0, restarts, 0)
     if workload.spec.max_restarts is not None and restarts >= workload.spec.max_restarts:
         code = ReasonCode.NO_RESTARTS_LEFT if workload.spec.max_restarts else ReasonCode.FAILED
-        return Sequel(because(code, f"Attempt {workload.attempts}: {verdict.message}."), None, restarts, 0)
+        return Sequel(because(code, _words(workload, verdict)), None, restarts, 0)
     failures = 1 if ready_for >= STABLE else failures + 1
     seconds = back_off(failures, chance)
-    words = f"Attempt {workload.attempts}: {verdict.message}. Next start in {seconds:.0f} s."
+    words = f"Next start in {seconds:.0f} s. {_words(workload, verdict)}"
     return Sequel(because(ReasonCode.BACKING_OFF, words), seconds, restarts + 1, failures)
 
 
@@ -87,7 +85,11 @@ def _final_reason(workload: Workload, verdict: Verdict) -> Reason:
         return because(ReasonCode.STOPPED, f"Stopped {workload.stop_reason or StopReason.BY_OWNER}.")
     if verdict.outcome is Outcome.SUCCEEDED:
         return because(ReasonCode.SUCCEEDED, "")
-    return because(ReasonCode.FAILED, f"Attempt {workload.attempts}: {verdict.message}.")
+    return because(ReasonCode.FAILED, _words(workload, verdict))
+
+
+def _words(workload: Workload, verdict: Verdict) -> str:
+    return f"Attempt {workload.attempts}: {verdict.message}\n"
 
 
 def because(code: ReasonCode, words: str = "") -> Reason:

@@ -48,9 +48,8 @@ def _texts(spec: WorkloadSpec) -> list[FieldError]:
         if any("\0" in value for value in values):
             errors.append(FieldError(path, "unstorable_text", "it has a NUL character"))
     for name in spec.env:
-        if not _VARIABLE.fullmatch(name) or name.startswith("SKERRY_"):
-            message = "letters, digits and underscore; names that begin with SKERRY_ are Skerry's own"
-            errors.append(FieldError(f"env.{name}", "bad_name", message))
+        if not _VARIABLE.fullmatch(name):
+            errors.append(FieldError(f"env.{name}", "bad_name", "letters, digits and underscore only"))
     for name in spec.files:
         if not _FILE.fullmatch(name):
             errors.append(FieldError(f"files.{name}", "bad_name", "letters, digits, dot, dash and underscore only"))

@@ -79,6 +79,11 @@ class TenantStore:
         query = select(projects.c.id).where(projects.c.organization_id == organization).limit(1)
         return (await tx.execute(query)).first() is not None
 
+    async def home_project(self, tx: Tx, organization: OrganizationId) -> ProjectId | None:
+        query = select(projects.c.id).where(projects.c.organization_id == organization, projects.c.home)
+        found = (await tx.execute(query)).scalar_one_or_none()
+        return None if found is None else ProjectId(found)
+
     async def update_project(self, tx: Tx, project: ProjectId, values: Mapping[str, Any]) -> None:
         await tx.execute(projects.update().where(projects.c.id == project).values(**values))
 

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server. It refuses by itself what it does not have; we refuse what would be billed otherwise."""
+"""Any OpenAI-compatible server. It refuses what it does not have; we refuse what is billed otherwise."""
 
 from dataclasses import dataclass
 from typing import Final

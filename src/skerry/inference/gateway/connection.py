@@ -31,9 +31,7 @@ _CHECKED = {
     b"content-encoding": 5,
     b"expect": 6,
 }
-_ERROR_HEAD = (
-    b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n"
-)
+_ERROR_HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n"
 
 
 @dataclass(slots=True, eq=False)

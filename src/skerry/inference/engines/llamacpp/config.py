@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-CONFIG_VARIABLE: Final = "SKERRY_REPLICA_CONFIG"
+CONFIG_VARIABLE: Final = "REPLICA_CONFIG"
 KEY_FILE: Final = "key"
 """Name of the secret file with the replica's own key."""
 

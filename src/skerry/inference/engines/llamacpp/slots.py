@@ -17,8 +17,11 @@ _COMPARED: Final = 64 * 1024
 class _Slot:
     id: int
     project: str = ""
+    """Whose content it holds for certain; empty: nobody's, or it is not known."""
     prompt: bytes = b""
     busy: int = 0
+    alone: bool = True
+    """Whether nothing was queued behind the request it works on."""
     turn: int = 0
 
 
@@ -28,7 +31,7 @@ class Slots:
     def __init__(self, ids: Sequence[int]) -> None:
         if not ids:
             raise ValueError("a replica has at least one slot")
-        self._slots = [_Slot(id) for id in ids]
+        self._slots = {id: _Slot(id) for id in ids}
         self._turn = 0
 
     def take(self, project: str, prompt: bytes) -> tuple[int, bool]:
@@ -38,24 +41,34 @@ class Slots:
         longest, else the one with the fewest waiting.
         """
         self._turn += 1
-        prompt = prompt[:_COMPARED]
-        idle = [slot for slot in self._slots if not slot.busy]
-        own = [slot for slot in idle if slot.project == project]
-        best = max(own, key=lambda slot: (common_prefix(slot.prompt, prompt), slot.turn), default=None)
-        fresh = min((slot for slot in idle if not slot.project), key=lambda slot: slot.id, default=None)
-        if best is not None and fresh is not None and common_prefix(best.prompt, prompt) < len(best.prompt) // 4:
-            # Another conversation: it need not push out this one while there is an empty slot.
-            best = fresh
-        chosen = best or min(idle or self._slots, key=lambda slot: (slot.busy, slot.turn))
-        reuse = chosen.project == project
-        chosen.project, chosen.prompt = project, prompt
+        chosen = self._choose(project, prompt[:_COMPARED])
+        reuse = not chosen.busy and chosen.project == project
+        chosen.alone = not chosen.busy
+        chosen.project, chosen.prompt = "", b""
         chosen.busy += 1
         chosen.turn = self._turn
         return chosen.id, reuse
 
-    def give_back(self, id: int) -> None:
-        slot = next(slot for slot in self._slots if slot.id == id)
+    def give_back(self, id: int, project: str, prompt: bytes, *, answered: bool) -> None:
+        """The request is over. Unless it was `answered` (status 200), the slot may still hold what it held before."""
+        slot = self._slots[id]
         slot.busy -= 1
+        if answered and slot.alone:
+            slot.project, slot.prompt = project, prompt[:_COMPARED]
+
+    def _choose(self, project: str, prompt: bytes) -> _Slot:
+        idle = [slot for slot in self._slots.values() if not slot.busy]
+        if not idle:
+            return min(self._slots.values(), key=lambda slot: (slot.busy, slot.turn))
+        rested = min(idle, key=lambda slot: (bool(slot.project), slot.turn))
+        own = [slot for slot in idle if slot.project == project]
+        if not own:
+            return rested
+        best = max(own, key=lambda slot: (common_prefix(slot.prompt, prompt), slot.turn))
+        if not rested.project and common_prefix(best.prompt, prompt) < len(best.prompt) // 4:
+            # Another conversation: it need not push out this one while there is an empty slot.
+            return rested
+        return best
 
 
 def common_prefix(one: bytes, other: bytes) -> int:

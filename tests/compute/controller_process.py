@@ -1,0 +1,35 @@
+"""A controller as a process: `python -m tests.compute.controller_process DATABASE_URL SOCKET`."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from skerry.compute.engines.embedded.client import EmbeddedEngine
+from skerry.compute.watching import EngineWatcher, Sweeper
+from skerry.db.database import Database
+from skerry.db.notify import WORK, Listener
+from skerry.kernel.clock import SystemClock
+from skerry.runtime import log
+from skerry.runtime.reconciler import Loop, Wakes
+from tests.compute.controlling import Control
+
+
+async def control(database_url: str, socket: Path) -> None:
+    """Until cancelled, as the controller role does it."""
+    db, clock, wakes = Database(database_url), SystemClock(), Wakes()
+    engine = EmbeddedEngine(socket)
+    reconciler = Control.over(db, clock, engine).reconciler
+    try:
+        await asyncio.gather(
+            Loop(reconciler, wake=wakes.event(reconciler.kind), poll_seconds=0.5).run(),
+            Listener(database_url, [WORK], wakes.notified, wakes.wake_all).run(),
+            EngineWatcher(db, clock, engine).run(),
+            Sweeper(db, engine).run(),
+        )
+    finally:
+        await db.close()
+
+
+if __name__ == "__main__":
+    log.configure("controller", "warning")
+    asyncio.run(control(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,121 @@
+"""After `preload` the server role imports nothing: where Python lies may then be closed to it."""
+
+import json
+import subprocess
+import sys
+
+from tests.server.starting import bootstrapped
+
+SCRIPT = """
+import asyncio, json, pathlib, sys, threading
+from skerry.server.roles import server as role
+role.preload()
+
+late = []
+class Closed:
+    def find_spec(self, name, path=None, target=None):
+        late.append(name)
+        raise ImportError(f"{name} is imported late")
+sys.meta_path.insert(0, Closed())
+
+from skerry.runtime.secrets import Keyring
+from skerry.runtime.settings import Settings
+from skerry.server.context import RoleContext
+
+home, url, operator, project = sys.argv[1:]
+home = pathlib.Path(home)
+context = RoleContext(Settings(home=home, state=home), Keyring([("k1", b"a secret of the tests")]), url)
+
+async def request(method, path, key=None, body=None, **headers):
+    reader, writer = await asyncio.open_unix_connection(context.settings.server_socket)
+    data = json.dumps(body).encode() if body is not None else b""
+    lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(data)}", "connection: close",
+             "content-type: application/json"]
+    if key:
+        lines.append(f"authorization: Bearer {key}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    writer.write("\\r\\n".join(lines).encode() + b"\\r\\n\\r\\n" + data)
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split()[1])
+
+async def main():
+    serving = asyncio.create_task(role.run(context))
+    while not serving.done():
+        try:
+            await request("GET", "/healthz")
+            break
+        except OSError:
+            await asyncio.sleep(0.05)
+    new = {"name": "robot", "scopes": ["read"], "expires_at": "2099-01-01T00:00:00Z", "models": ["a"],
+           "limits": {"requests_per_minute": 5}}
+    found = [
+        await request("GET", "/api/v1/whoami", project),
+        await request("GET", "/api/v1/whoami"),
+        await request("POST", "/api/v1/api-keys", project, new, idempotency_key="1"),
+        await request("POST", "/api/v1/api-keys", project, new, idempotency_key="1"),
+        await request("POST", "/api/v1/api-keys", project, {"name": "x"}),
+        await request("POST", "/api/v1/projects", project, {"name": "lab", "jurisdictions": ["NO"]}),
+        await request("POST", "/api/v1/members", project, {"email": "ada@example.org", "role": "owner"}),
+        await request("POST", "/api/v1/organizations", project, {"name": "Acme"}),
+        await request("GET", "/api/v1/events?limit=2", project),
+        await request("GET", "/api/v1/audit-events/verify", project),
+        await request("GET", "/api/v1/nodes", operator),
+        await request("POST", "/api/v1/models", operator, {"name": "far", "source": {"upstream": "http://127.0.0.1:9/v1"}}),
+        await request("GET", "/v1/models", project),
+        await request("GET", "/v1/models/near", project),
+        await request("GET", "/api/v1/endpoints", project),
+        await request("GET", "/api/v1/usage?group_by=model", project),
+        await request("GET", "/api/v1/workloads", project),
+        await request("GET", "/api/v1/api-keys?after=nonsense", project),
+        await request("PUT", "/api/v1/api-keys", project),
+        await request("GET", "/readyz", operator),
+        await request("GET", "/metrics", operator),
+        await request("GET", "/openapi.json"),
+        await request("GET", "/docs"),
+        await request("GET", "/nowhere"),
+    ]
+    context.stopping.set()
+    await serving
+    print(json.dumps({"late": late, "found": found}))
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_is_imported_after_preload(settings, database_url):
+    made = bootstrapped(settings, database_url)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(settings.home), database_url, made.operator_key,
+         made.project_key],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["late"] == []
+    assert answer["found"] == [
+        200,
+        401,
+        201,
+        201,
+        422,
+        201,
+        201,
+        403,
+        200,
+        200,
+        200,
+        201,
+        200,
+        404,
+        200,
+        200,
+        200,
+        400,
+        405,
+        503,
+        200,
+        200,
+        200,
+        404,
+    ]
