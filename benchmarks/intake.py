@@ -4,7 +4,7 @@
 
 Without --url an embedded PostgreSQL is started in a temporary folder, durable as in production; with it, name a
 database made for this. A rate is facts committed a second, one transaction a batch, best of the rounds. Client CPU is
-this process's, server CPU that of the embedded database's processes.
+this process's, server CPU that of the embedded database's processes. An answer makes four facts.
 """
 
 import argparse
@@ -85,23 +85,18 @@ def database_url(given: str | None) -> Iterator[tuple[str, int | None]]:
 
 async def measure(url: str, pid: int | None, count: int, batch: int, rounds: int) -> list[Result]:
     database = Database(url, name="skerry-benchmark")
+    bench = Bench(database, pid, batch)
     try:
-        bench = Bench(database, pid, batch)
-        plain = [
-            await bench.run("plain COPY, no key (counts repetitions)", answers(count), bench.copy)
-            for _ in range(rounds)
-        ]
-        many = [
-            await bench.run("executemany, ON CONFLICT", answers(count // 10), bench.executemany) for _ in range(rounds)
-        ]
-        ours, journal = [], []
-        for _ in range(rounds):
-            facts = answers(count)
-            ours.append(await bench.run("Skerry intake", facts, bench.intake))
-        for _ in range(rounds):
-            journal.append(await bench.run_journal("… from journal records", records(count // FACTS_A_RECORD)))
-        replay = await bench.run("Skerry intake, replay", facts, bench.intake)
-        return [*(max(runs, key=lambda run: run.rate) for runs in (plain, many, ours, journal)), replay]
+        plain = [await bench.run("plain COPY, no key: counts repetitions", answers(count), bench.copy)]
+        plain += [await bench.run(plain[0].name, answers(count), bench.copy) for _ in range(rounds - 1)]
+        many = [await bench.run("executemany, ON CONFLICT", answers(count // 10), bench.executemany)]
+        one = [await bench.run("Skerry intake", answers(count), bench.intake) for _ in range(rounds)]
+        two = [await bench.run("Skerry intake, 2 connections", answers(count), bench.intake, 2) for _ in range(rounds)]
+        made = [await bench.run_journal("… the facts made of journal records", records(count // FACTS_A_RECORD), 2)]
+        facts = answers(count)
+        await bench.run("", facts, bench.intake)
+        replay = await bench.run("Skerry intake, the same again", facts, bench.intake)
+        return [*(max(runs, key=lambda run: run.rate) for runs in (plain, many, one, two, made)), replay]
     finally:
         await database.close()
 
@@ -111,12 +106,12 @@ class Bench:
         self.database, self.pid, self.batch = database, pid, batch
         self.metering = Metering(database, SystemClock())
 
-    async def run(self, name: str, facts: Sequence[UsageFact], send: Send) -> Result:
+    async def run(self, name: str, facts: Sequence[UsageFact], send: Send, connections: int = 1) -> Result:
         await self._prepare()
         batches = [facts[n : n + self.batch] for n in range(0, len(facts), self.batch)]
-        return await self._timed(name, batches, send, len(facts))
+        return await self._timed(name, batches, send, len(facts), connections)
 
-    async def run_journal(self, name: str, records: Sequence[AnswerRecord]) -> Result:
+    async def run_journal(self, name: str, records: Sequence[AnswerRecord], connections: int) -> Result:
         """The facts are made while the clock runs, as the shipper makes them."""
         size = self.batch // FACTS_A_RECORD
         batches = [records[n : n + size] for n in range(0, len(records), size)]
@@ -124,7 +119,7 @@ class Bench:
         async def send(tx: Tx, part: Sequence[AnswerRecord]) -> int:
             return await self.intake(tx, facts_of_all(part))
 
-        return await self._timed(name, batches, send, len(records) * FACTS_A_RECORD)
+        return await self._timed(name, batches, send, len(records) * FACTS_A_RECORD, connections)
 
     async def intake(self, tx: Tx, facts: Sequence[UsageFact]) -> int:
         return (await self.metering.intake(tx, facts)).inserted
@@ -154,13 +149,20 @@ class Bench:
                 await tx.execute(text(f"CREATE TABLE {name} (LIKE usage_facts{key})"))
 
     async def _timed(
-        self, name: str, batches: Sequence[Sequence], send: Callable[..., Awaitable[int]], sent: int
+        self, name: str, batches: Sequence[Sequence], send: Callable[..., Awaitable[int]], sent: int, connections: int
     ) -> Result:
-        inserted, server = 0, self._server_cpu()
-        began, client = time.perf_counter(), time.process_time()
-        for batch in batches:
-            async with self.database.transaction() as tx:
-                inserted += await send(tx, batch)
+        waiting, inserted = list(batches), 0
+
+        async def work() -> None:
+            nonlocal inserted
+            while waiting:
+                batch = waiting.pop(0)
+                async with self.database.transaction() as tx:
+                    done = await send(tx, batch)
+                inserted += done
+
+        server, client, began = self._server_cpu(), time.process_time(), time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(connections)))
         seconds, client = time.perf_counter() - began, time.process_time() - client
         used = self._server_cpu() - server if self.pid else None
         return Result(name, inserted, seconds, client, used, sent)

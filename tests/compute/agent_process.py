@@ -1,10 +1,10 @@
-"""An agent as a process: `python -m tests.compute.agent_process OPTIONS_JSON`. Prints `ready` once it listens."""
+"""An agent for tests, as the zygote runs it."""
 
 import asyncio
 import json
 import os
 import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -29,22 +29,22 @@ def config(options: dict) -> AgentConfig:
         nodes=(LocalNode("local-1", 4, 1 << 30, accelerators, shared),),
         allowed_uids=frozenset(options.get("allowed_uids", [os.getuid()])),
         run_as=RunAs(*options["run_as"]) if options.get("run_as") else None,
-        lifeline_fd=options.get("lifeline_fd"),
+        lifeline_fd=os.open(options["lifeline"], os.O_RDONLY) if "lifeline" in options else None,
         cgroups=cgroup_folders() if options.get("cgroups", True) else {},
         log_bytes=options.get("log_bytes", 8 << 20),
         log_parts=options.get("log_parts", 4),
     )
 
 
-async def main() -> None:
-    log.configure("agent")  # to stderr
+async def serve(agent_config: AgentConfig, ready: Callable[[], None]) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    agent = Agent(config(json.loads(sys.argv[1])), SystemClock())
-    await agent.run(stopping, on_ready=lambda: print("ready", flush=True))
+    await Agent(agent_config, SystemClock()).run(stopping, on_ready=ready)
 
 
-if __name__ == "__main__":
-    # As in production, unless a test wants the standard loop.
-    run = asyncio.run if json.loads(sys.argv[1]).get("plain_loop") else uvloop.run
-    run(main())
+def run(options_json: str, ready: Callable[[], None]) -> None:
+    """As in production, unless a test wants the standard loop."""
+    options = json.loads(options_json)
+    log.configure("agent")
+    runner = asyncio.run if options.get("plain_loop") else uvloop.run
+    runner(serve(config(options), ready))

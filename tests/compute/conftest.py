@@ -9,6 +9,7 @@ import pytest
 
 from skerry.compute.engines.base import Engine
 from tests.compute.agents import AgentProcess
+from tests.compute.zygote import Zygote
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +21,15 @@ def open_tmp() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
 @pytest.fixture
-def make_agent(open_tmp: Path) -> Iterator[Callable[..., AgentProcess]]:
+def make_agent(zygote: Zygote, open_tmp: Path) -> Iterator[Callable[..., AgentProcess]]:
     """Agents with folders of their own, ended after the test."""
     made: list[AgentProcess] = []
 
@@ -29,7 +37,7 @@ def make_agent(open_tmp: Path) -> Iterator[Callable[..., AgentProcess]]:
         folder = Path(tempfile.mkdtemp(dir=open_tmp))
         folder.chmod(0o755)
         (folder / "work").mkdir(mode=0o711)
-        made.append(AgentProcess(folder, **options))
+        made.append(AgentProcess(zygote, folder, **options))
         return made[-1]
 
     yield make
@@ -38,12 +46,17 @@ def make_agent(open_tmp: Path) -> Iterator[Callable[..., AgentProcess]]:
 
 
 @pytest.fixture(scope="session", params=["cgroups", "no-cgroups"])
-def shared_agent(request: pytest.FixtureRequest, open_tmp: Path) -> Iterator[AgentProcess]:
+def shared_agent(request: pytest.FixtureRequest, zygote: Zygote, open_tmp: Path) -> Iterator[AgentProcess]:
     """One agent for all tests that do not hurt it; with control groups (where there are any) and without."""
     folder = open_tmp / request.param
     folder.mkdir()
     agent = AgentProcess(
-        folder, log_bytes=4096, log_parts=2, cgroups=request.param == "cgroups", plain_loop=request.param != "cgroups"
+        zygote,
+        folder,
+        log_bytes=4096,
+        log_parts=2,
+        cgroups=request.param == "cgroups",
+        plain_loop=request.param != "cgroups",
     ).start()
     yield agent
     agent.close()

@@ -1,7 +1,7 @@
-"""A controller as a process: `python -m tests.compute.controller_process DATABASE_URL SOCKET`."""
+"""A controller for tests, as the zygote runs it."""
 
 import asyncio
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from skerry.compute.engines.embedded.client import EmbeddedEngine
@@ -30,6 +30,7 @@ async def control(database_url: str, socket: Path) -> None:
         await db.close()
 
 
-if __name__ == "__main__":
+def run(database_url: str, socket: str, ready: Callable[[], None]) -> None:
     log.configure("controller", "warning")
-    asyncio.run(control(sys.argv[1], Path(sys.argv[2])))
+    ready()
+    asyncio.run(control(database_url, Path(socket)))

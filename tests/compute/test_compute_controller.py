@@ -4,8 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,26 +16,29 @@ from skerry.compute.model import Outcome, ReasonCode, StopReason, Workload, Work
 from skerry.db.database import Database
 from skerry.fleet.model import Machine
 from skerry.kernel.clock import SystemClock
-from tests.compute.agents import ROOT, AgentProcess
+from tests.compute.agents import AgentProcess
 from tests.compute.controlling import PROJECT, Control
 from tests.compute.gangs import until
+from tests.compute.zygote import Zygote
 
 SERVICE = 'echo "{\\"address\\": \\"http://127.0.0.1:1\\"}" > $SKERRY_REPORT; while :; do sleep 0.2; done'
 
 
 class ControllerProcess:
-    def __init__(self, database_url: str, agent: AgentProcess) -> None:
-        self._command = [sys.executable, "-m", "tests.compute.controller_process", database_url]
-        self._command.append(str(agent.folder / "agent.sock"))
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, zygote: Zygote, database_url: str, agent: AgentProcess) -> None:
+        self._zygote = zygote
+        self._arguments = (database_url, str(agent.folder / "agent.sock"))
+        self._log = agent.folder / "controller.log"
+        self._pid: int | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=ROOT)
+        self._pid = self._zygote.start("controller", *self._arguments, log=self._log)
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGKILL)
+            self._zygote.wait(self._pid)
+            self._pid = None
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def agent(make_agent: Callable[..., AgentProcess]) -> AgentProcess:
 
 
 @pytest.fixture
-def controller(database_url: str, agent: AgentProcess) -> Iterator[ControllerProcess]:
-    controller = ControllerProcess(database_url, agent)
+def controller(zygote: Zygote, database_url: str, agent: AgentProcess) -> Iterator[ControllerProcess]:
+    controller = ControllerProcess(zygote, database_url, agent)
     yield controller
     controller.kill()
 
@@ -155,9 +156,9 @@ async def test_a_controller_killed_at_any_moment_starts_nothing_twice(
     controller.start()
     workloads = [await create(control, script) for _ in range(3)]
     for _ in range(2):
-        # From before its first claim to after its last write: the process takes about 0.4 s to get going.
+        # From before its first claim to after its last write.
         with suppress(TimeoutError):
-            async with asyncio.timeout(0.3 + chance.random() * 0.4):
+            async with asyncio.timeout(chance.random() * 0.3):
                 await asyncio.Event().wait()
         controller.kill()
         if chance.random() < 0.3:

@@ -14,13 +14,14 @@ from skerry.compute.model import (
     Desired,
     Outcome,
     ReasonCode,
+    StatusReason,
     StopReason,
     Workload,
     WorkloadKind,
     WorkloadStatus,
 )
 from skerry.compute.rules.placement import Candidate, Place, place
-from skerry.compute.rules.restarts import LONGEST_SECONDS, STABLE, back_off, because, judge, sequel, with_last_lines
+from skerry.compute.rules.restarts import LONGEST_SECONDS, STABLE, back_off, judge, sequel, with_last_lines
 from skerry.compute.rules.validity import require_valid
 from skerry.kernel.ids import ProjectId, WorkloadId
 from tests.compute.controlling import spec
@@ -38,7 +39,7 @@ def workload(**changes: object) -> Workload:
         "resource": "ep_1",
         "spec": spec(),
         "status": WorkloadStatus.RUNNING,
-        "reason": because(ReasonCode.UP),
+        "reason": StatusReason.of(ReasonCode.UP),
         "desired": Desired.RUN,
         "created_at": NOW,
         "updated_at": NOW,

@@ -13,6 +13,7 @@ from skerry.compute.engines.embedded.users import ensure_user
 from skerry.compute.model import Drop, Outcome
 from tests.compute.agents import AgentProcess
 from tests.compute.gangs import ended, gang_spec, output, run, shell, state_of, until
+from tests.compute.zygote import Zygote
 
 MakeAgent = Callable[..., AgentProcess]
 
@@ -31,12 +32,11 @@ async def test_only_allowed_users_may_call(make_agent: MakeAgent) -> None:
         await agent.engine.nodes()
 
 
-async def test_a_second_agent_on_the_same_state_refuses_to_run(make_agent: MakeAgent) -> None:
+async def test_a_second_agent_on_the_same_state_refuses_to_run(make_agent: MakeAgent, zygote: Zygote) -> None:
     agent = make_agent().start()
-    second = AgentProcess(agent.folder)
-    with pytest.raises(AssertionError, match="another agent is running"):
+    second = AgentProcess(zygote, agent.folder)
+    with pytest.raises(ChildProcessError, match="another agent is running"):
         second.start()
-    second._process.stdout.close()
     assert await agent.engine.nodes()
 
 
@@ -187,10 +187,13 @@ async def test_a_drain_survives_a_restart(make_agent: MakeAgent) -> None:
 
 
 async def test_the_lifeline_reaches_the_tasks(make_agent: MakeAgent) -> None:
-    ours, theirs = os.pipe()[::-1]
-    os.set_inheritable(theirs, True)
-    agent = make_agent(lifeline_fd=theirs).start(pass_fds=(theirs,))
-    os.close(theirs)
+    """The launcher holds the other end: a program of ours that reads the end of it knows that the launcher is gone."""
+    agent = make_agent()
+    pipe = agent.folder / "lifeline"
+    os.mkfifo(pipe)
+    agent.options["lifeline"] = str(pipe)
+    ours = os.open(pipe, os.O_RDWR)
+    agent.start()
     spec = shell('echo armed; cat /proc/self/fd/$SKERRY_LIFELINE_FD; echo "the launcher is gone"')
     await agent.engine.submit(spec)
     await until(lambda: _printed(agent, spec, "armed"))
@@ -215,16 +218,16 @@ async def test_rotation_bounds_the_disk_and_keeps_offsets(make_agent: MakeAgent)
     agent = make_agent(log_bytes=2000, log_parts=2).start()
     # Waits for its log to be rotated after each burst, so that the test does not depend on timing.
     script = (
-        'log=/proc/$$/fd/1; i=0; while [ $i -lt 6 ]; do head -c 3000 /dev/zero | tr "\\0" "$i"; '
+        'log=/proc/$$/fd/1; i=0; while [ $i -lt 4 ]; do head -c 3000 /dev/zero | tr "\\0" "$i"; '
         'while [ "$(stat -Lc %s $log)" -gt 2000 ]; do sleep 0.02; done; i=$((i+1)); done; echo end'
     )
     spec = shell(script)
     state = await run(agent.engine, spec, seconds=20)
-    assert state.ranks[0].log_bytes == 6 * 3000 + 4
+    assert state.ranks[0].log_bytes == 4 * 3000 + 4
     oldest = await agent.engine.logs(spec.attempt, 0, 0, 1 << 20)
-    assert oldest.offset == 13_000, "two parts are left, and of each only its last 2,000 bytes"
-    last = await agent.engine.logs(spec.attempt, 0, 17_990, 100)
-    assert last.data == b"5" * 10 + b"end\n"
+    assert oldest.offset == 7_000, "two parts are left, and of each only its last 2,000 bytes"
+    last = await agent.engine.logs(spec.attempt, 0, 11_990, 100)
+    assert last.data == b"3" * 10 + b"end\n"
     kept = sum(path.stat().st_size for path in (agent.folder / "logs").rglob("*.log"))
     assert kept <= 3 * 2000
 

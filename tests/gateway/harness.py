@@ -144,8 +144,8 @@ async def running(purse: Purse | None = None, server_url: str = "http://127.0.0.
             journal,
             bank,
             lambda secret: (hashlib.sha256(secret).digest(),),
-            accounts_wanted,
         )
+        gateway.accounts_wanted = accounts_wanted
         gateway.snapshot.fresh_at = float("inf")
         
         loop = asyncio.get_running_loop()

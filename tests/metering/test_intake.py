@@ -110,7 +110,6 @@ async def test_nothing_holds_when_the_transaction_is_rolled_back(
             await metering.intake(tx, [one])
             raise RuntimeError
     assert await _all(database, "SELECT * FROM usage_fact_ids") == []
-    # The partition made by that transaction is gone too, and is not believed to be there.
     assert (await _take(metering, one)).inserted == 1
 
 
@@ -133,6 +132,22 @@ async def test_four_connections_with_the_same_facts_store_each_once(
     assert sum(r.inserted for r in results) == len(distinct)
     assert all(r.inserted + r.duplicates == 300 and not r.rejected for r in results)
     assert await _all(database, "SELECT count(*) FROM usage_facts") == [(len(distinct),)]
+
+
+async def test_intakes_that_need_the_same_new_days_do_not_dead_lock(database: Database, fact: MakeFact, clock) -> None:
+    days = [clock.now() - timedelta(days=n) for n in range(6)]
+    orders = [days, days[::-1], days[3:] + days[:3], days[::2] + days[1::2]]
+    processes = [Metering(database, clock) for _ in orders]
+    batches = [[fact(1, t1=day) for day in order] for order in orders]
+
+    async def take(metering: Metering, batch: list) -> None:
+        async with database.transaction() as tx:
+            for one in batch:
+                await metering.intake(tx, [one])
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(take, processes, batches), processes[0].keep_house())
+    assert await _all(database, "SELECT count(*) FROM usage_facts") == [(24,)]
 
 
 async def test_a_race_between_two_times_for_one_id_has_one_winner(

@@ -9,7 +9,14 @@ from sqlalchemy import text
 from skerry.kernel.errors import RateLimited, Unavailable
 from skerry.server.errors import render
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PROBLEM = {"type", "title", "status", "code", "detail", "suggestion", "errors"}
+
+
+@pytest.fixture
+def cloud(shared_cloud):
+    return shared_cloud
 
 
 async def test_a_missing_key_is_a_problem_with_a_code(nobody):
@@ -183,12 +190,12 @@ async def test_values_that_slip_through_to_the_database_are_the_caller_s_fault(c
     assert (answer.status_code, answer.json()["code"]) == (400, "unstorable_value")
 
 
-def test_429_and_503_say_when_to_come_back():
+async def test_429_and_503_say_when_to_come_back():
     assert render(RateLimited("slower", retry_after=7), "/v1/x").headers["retry-after"] == "7"
     assert int(render(Unavailable("soon"), "/api/v1/x").headers["retry-after"]) > 0
 
 
-def test_extra_fields_never_hide_the_problem_s_own():
+async def test_extra_fields_never_hide_the_problem_s_own():
     body = json.loads(render(RateLimited("slower", extra={"quote": {"id": "qt_1"}, "status": 200}), "/api/v1/x").body)
     assert body["quote"] == {"id": "qt_1"} and body["status"] == 429
 

@@ -8,7 +8,9 @@ from tests.server.starting import bootstrapped
 
 SCRIPT = """
 import asyncio, json, pathlib, sys, threading
+from skerry.runtime import log
 from skerry.server.roles import server as role
+log.configure("server", "error")
 role.preload()
 
 late = []
@@ -67,6 +69,9 @@ async def main():
         await request("GET", "/api/v1/endpoints", project),
         await request("GET", "/api/v1/usage?group_by=model", project),
         await request("GET", "/api/v1/workloads", project),
+        await request("GET", "/api/v1/costs?bucket=day", project),
+        await request("GET", "/api/v1/prices", project),
+        await request("GET", "/api/v1/budgets", project),
         await request("GET", "/api/v1/api-keys?after=nonsense", project),
         await request("PUT", "/api/v1/api-keys", project),
         await request("GET", "/readyz", operator),
@@ -108,6 +113,9 @@ def test_nothing_is_imported_after_preload(settings, database_url):
         201,
         200,
         404,
+        200,
+        200,
+        200,
         200,
         200,
         200,

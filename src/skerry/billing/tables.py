@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, Integer, Numeric, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from skerry.db.schema import metadata
@@ -42,7 +54,7 @@ balance_accounts: Final = Table(
     Column("kind", Text, nullable=False),
     Column("target_kind", Text, nullable=False),
     Column("target_id", Text, nullable=False),
-    Column("organization", Text, nullable=False),
+    Column("organization", Text),
     Column("project", Text),
     Column("window_kind", Text, nullable=False),
     Column("limit_nano", BigInteger, nullable=False),
@@ -52,7 +64,9 @@ balance_accounts: Final = Table(
     Column("created_by", Text, nullable=False),
     Column("updated_at", _TIME, nullable=False),
     Column("deleted_at", _TIME),
+    CheckConstraint("num_nonnulls(project, organization) = 1", name="owner"),
 )
+"""An account belongs to a project, or else to an organization."""
 Index(
     "ix_balance_accounts_single",
     balance_accounts.c.kind,
@@ -60,11 +74,19 @@ Index(
     unique=True,
     postgresql_where=text("kind <> 'budget' AND deleted_at IS NULL"),
 )
+_LIVE = text("deleted_at IS NULL")
 Index(
-    "ix_balance_accounts_project",
-    balance_accounts.c.project,
+    "ix_balance_accounts_target",
+    balance_accounts.c.target_id,
+    balance_accounts.c.target_kind,
+    postgresql_where=_LIVE,
+)
+Index("ix_balance_accounts_project", balance_accounts.c.project, balance_accounts.c.id, postgresql_where=_LIVE)
+Index(
+    "ix_balance_accounts_organization",
+    balance_accounts.c.organization,
     balance_accounts.c.id,
-    postgresql_where=text("deleted_at IS NULL"),
+    postgresql_where=_LIVE,
 )
 
 balance_periods: Final = Table(

@@ -10,9 +10,18 @@ import structlog
 
 from skerry.compute.changes import KIND, Changes
 from skerry.compute.engines.base import EndCause, GangState, GangStatus, RankEnd
-from skerry.compute.model import Attempt, Desired, Outcome, ReasonCode, Workload, WorkloadKind, WorkloadStatus
+from skerry.compute.model import (
+    Attempt,
+    Desired,
+    Outcome,
+    ReasonCode,
+    StatusReason,
+    Workload,
+    WorkloadKind,
+    WorkloadStatus,
+)
 from skerry.compute.placing import Placing
-from skerry.compute.rules.restarts import Sequel, Verdict, because, judge, sequel, with_last_lines
+from skerry.compute.rules.restarts import Sequel, Verdict, judge, sequel, with_last_lines
 from skerry.compute.rules.usage import closed_facts
 from skerry.compute.steps import Away, Dropped, Finding, Next, Nodes, Refused, Seen
 from skerry.compute.store import Work, WorkloadStore
@@ -23,7 +32,6 @@ from skerry.kernel.clock import Clock, floor_hour
 from skerry.kernel.ids import IdFactory, new_id
 from skerry.metering.model import UsageFact
 from skerry.metering.service import Metering
-from skerry.runtime.state import Reason
 
 _AWAY_SECONDS: Final = 2.0
 _STARTING_SECONDS: Final = 2.0
@@ -57,7 +65,7 @@ class Advance:
         """The workload is locked and as it is now; the finding was made a moment ago."""
         match finding:
             case Away(detail):
-                await self._changes.explain(tx, workload, because(ReasonCode.ENGINE_UNAVAILABLE, detail))
+                await self._changes.explain(tx, workload, StatusReason.of(ReasonCode.ENGINE_UNAVAILABLE, detail))
                 return Next(_AWAY_SECONDS)
             case Nodes() if workload.desired is Desired.RUN:
                 return await self._placing.place(tx, workload, finding)
@@ -83,10 +91,12 @@ class Advance:
             follows = Sequel(_stopped(workload), None, workload.restarts, 0)
         elif not refused.for_good:
             verdict = Verdict(Outcome.LOST, refused.message, counts=False)
-            follows = Sequel(because(ReasonCode.NO_NODE, f"{refused.message}."), _AWAY_SECONDS, workload.restarts, 0)
+            follows = Sequel(
+                StatusReason.of(ReasonCode.NO_NODE, f"{refused.message}."), _AWAY_SECONDS, workload.restarts, 0
+            )
         else:
             verdict = Verdict(Outcome.FAILED, refused.message)
-            follows = Sequel(because(ReasonCode.REFUSED, f"{refused.message}."), None, workload.restarts, 0)
+            follows = Sequel(StatusReason.of(ReasonCode.REFUSED, f"{refused.message}."), None, workload.restarts, 0)
         await self._close(tx, workload, attempt, end, verdict, {})
         return await self._continue(tx, workload, verdict, follows, end.at)
 
@@ -129,23 +139,23 @@ class Advance:
         if workload.desired is Desired.STOP:
             return await self._stopping(tx, workload, cancelled=cancelled)
         if up:
-            await self._changes.move(tx, workload, WorkloadStatus.RUNNING, because(ReasonCode.UP))
+            await self._changes.move(tx, workload, WorkloadStatus.RUNNING, StatusReason.of(ReasonCode.UP))
             return Next(_RUNNING_SECONDS, changed=True)
         if starting:
             waiting = state.status is GangStatus.PENDING
             code = ReasonCode.QUEUED if waiting else ReasonCode.WAITING_FOR_REPORT
-            await self._changes.explain(tx, workload, because(code, f"{state.reason}." if state.reason else ""))
+            await self._changes.explain(tx, workload, StatusReason.of(code, f"{state.reason}." if state.reason else ""))
             return Next(_STARTING_SECONDS)
-        await self._changes.explain(tx, workload, because(ReasonCode.UP))
+        await self._changes.explain(tx, workload, StatusReason.of(ReasonCode.UP))
         return Next(_RUNNING_SECONDS)
 
     async def _stopping(self, tx: Tx, workload: Workload, *, cancelled: bool) -> Next:
         if not cancelled:
             return Next(0, changed=True)  # the wish came during the look: the engine has yet to be told
         if workload.status is WorkloadStatus.STOPPING:
-            await self._changes.explain(tx, workload, because(ReasonCode.STOP_REQUESTED))
+            await self._changes.explain(tx, workload, StatusReason.of(ReasonCode.STOP_REQUESTED))
         else:
-            await self._changes.move(tx, workload, WorkloadStatus.STOPPING, because(ReasonCode.STOP_REQUESTED))
+            await self._changes.move(tx, workload, WorkloadStatus.STOPPING, StatusReason.of(ReasonCode.STOP_REQUESTED))
         return Next(_STOPPING_SECONDS)
 
     async def _write_attempt(self, tx: Tx, workload: Workload, attempt: Attempt, values: dict[str, Any]) -> None:
@@ -205,11 +215,11 @@ class Advance:
         return Next(follows.after_seconds or 0, changed=True, forget=True)
 
     async def _end(
-        self, tx: Tx, workload: Workload, reason: Reason, outcome: Outcome, at: datetime, **values: object
+        self, tx: Tx, workload: Workload, reason: StatusReason, outcome: Outcome, at: datetime, **values: object
     ) -> None:
         """Through `stopping`, as every end."""
         if workload.status is not WorkloadStatus.STOPPING:
-            await self._changes.move(tx, workload, WorkloadStatus.STOPPING, because(ReasonCode.REAPING))
+            await self._changes.move(tx, workload, WorkloadStatus.STOPPING, StatusReason.of(ReasonCode.REAPING))
             workload = replace(workload, status=WorkloadStatus.STOPPING)
         await self._changes.move(
             tx, workload, WorkloadStatus.ENDED, reason, outcome=outcome, ended_at=at, desired=Desired.STOP, **values
@@ -244,5 +254,5 @@ def _is_up(workload: Workload, state: GangState) -> bool:
     return workload.kind is not WorkloadKind.SERVICE or state.ranks[0].report is not None
 
 
-def _stopped(workload: Workload) -> Reason:
-    return because(ReasonCode.STOPPED, f"Stopped {workload.stop_reason or Desired.STOP} before it was started.")
+def _stopped(workload: Workload) -> StatusReason:
+    return StatusReason.of(ReasonCode.STOPPED, f"Stopped {workload.stop_reason or Desired.STOP} before it was started.")

@@ -1,9 +1,10 @@
 """Every change of a workload: its step in the state machine, its event, and word to whoever made it."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
-from skerry.compute.model import WORKLOAD_TRANSITIONS, Workload, WorkloadStatus
+from skerry.compute.model import WORKLOAD_TRANSITIONS, StatusReason, Workload, WorkloadStatus
 from skerry.compute.store import TABLE, WorkloadStore
 from skerry.db.database import Tx
 from skerry.runtime.events import EventLog
@@ -20,7 +21,9 @@ class Changes:
         self._outbox = outbox
         self._store = WorkloadStore()
 
-    async def move(self, tx: Tx, workload: Workload, after: WorkloadStatus, reason: Reason, **values: object) -> None:
+    async def move(
+        self, tx: Tx, workload: Workload, after: WorkloadStatus, reason: StatusReason, **values: object
+    ) -> None:
         """One step, guarded by the status the caller holds a lock on."""
         moved = await transition(
             tx,
@@ -31,19 +34,19 @@ class Changes:
             project=workload.project,
             before=workload.status,
             after=after,
-            reason=reason,
+            reason=Reason(reason.code, reason.message),
             values=values,
         )
         assert moved, "the row is locked, its status is what was read"
         await self.tell(tx, workload, after)
 
-    async def explain(self, tx: Tx, workload: Workload, reason: Reason) -> None:
+    async def explain(self, tx: Tx, workload: Workload, reason: StatusReason) -> None:
         """A new reason for the status it has. Another code is worth an event, other words are not."""
         if workload.reason == reason:
             return
-        await self._store.update(tx, workload.project, workload.id, {"status_reason": reason.to_json()})
+        await self._store.update(tx, workload.project, workload.id, {"status_reason": asdict(reason)})
         if workload.reason.code != reason.code:
-            await self.record(tx, workload, "workload.reason", {"reason": reason.to_json()})
+            await self.record(tx, workload, "workload.reason", {"reason": asdict(reason)})
 
     async def record(self, tx: Tx, workload: Workload, type: str, data: Mapping[str, Any]) -> None:
         await self._events.record(

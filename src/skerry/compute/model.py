@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
 from skerry.kernel.states import StateMachine
-from skerry.runtime.state import Reason
 
 
 class WorkloadKind(StrEnum):
@@ -192,6 +191,18 @@ class WorkloadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusReason:
+    """Why it is in its status: a code to act on, and words that also say what to do."""
+
+    code: ReasonCode
+    message: str
+
+    @classmethod
+    def of(cls, code: ReasonCode, words: str = "") -> "StatusReason":
+        return cls(code, f"{words} {code.advice}".strip())
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One engine allocation. This row, not the engine's memory, is the record of it.
 
@@ -237,8 +248,7 @@ class Workload:
     spec: WorkloadSpec
     """Without `files`."""
     status: WorkloadStatus
-    reason: Reason
-    """Its code is a `ReasonCode`."""
+    reason: StatusReason
     desired: Desired
     created_at: datetime
     updated_at: datetime

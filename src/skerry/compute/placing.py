@@ -5,9 +5,8 @@ from typing import Final
 
 from skerry.compute.changes import Changes
 from skerry.compute.engines.base import NodeCondition, NodeState
-from skerry.compute.model import Attempt, ReasonCode, Workload, WorkloadStatus
+from skerry.compute.model import Attempt, ReasonCode, StatusReason, Workload, WorkloadStatus
 from skerry.compute.rules.placement import Candidate, Place, place
-from skerry.compute.rules.restarts import because
 from skerry.compute.steps import Next, Nodes
 from skerry.compute.store import NodeUse, Work, WorkloadStore
 from skerry.db.database import Tx
@@ -40,7 +39,7 @@ class Placing:
         ]
         where = place(workload.spec, candidates)
         if isinstance(where, str):
-            await self._changes.explain(tx, workload, because(ReasonCode.NO_NODE, f"{where}."))
+            await self._changes.explain(tx, workload, StatusReason.of(ReasonCode.NO_NODE, f"{where}."))
             return Next(_NO_NODE_SECONDS)
         attempt = self._new_attempt(workload, where)
         await self._store.insert_attempt(tx, attempt)
@@ -48,7 +47,7 @@ class Placing:
             tx,
             replace(workload, attempt=attempt),
             WorkloadStatus.STARTING,
-            because(ReasonCode.SUBMITTING, f"Attempt {attempt.n} on {where.node.name}."),
+            StatusReason.of(ReasonCode.SUBMITTING, f"Attempt {attempt.n} on {where.node.name}."),
             attempts=attempt.n,
         )
         return Next(0, changed=True)

@@ -13,13 +13,13 @@ from skerry.compute.model import (
     Attempt,
     Desired,
     ReasonCode,
+    StatusReason,
     StopReason,
     Workload,
     WorkloadKind,
     WorkloadSpec,
     WorkloadStatus,
 )
-from skerry.compute.rules.restarts import because
 from skerry.compute.rules.validity import require_valid
 from skerry.compute.store import WorkloadFilter, WorkloadStore
 from skerry.db.database import Database, Tx
@@ -74,7 +74,7 @@ class Compute:
             resource=spec.resource,
             spec=spec,
             status=WorkloadStatus.PENDING,
-            reason=because(ReasonCode.NEW),
+            reason=StatusReason.of(ReasonCode.NEW),
             desired=Desired.RUN,
             created_at=now,
             updated_at=now,
@@ -105,7 +105,7 @@ class Compute:
                 f"Workload {workload.name} is {workload.status}.", suggestion="Wait until it has ended, or stop it."
             )
         again = {"desired": Desired.RUN, "stop_reason": None, "outcome": None, "ended_at": None}
-        await self._changes.move(tx, workload, WorkloadStatus.PENDING, because(ReasonCode.RESUMED))
+        await self._changes.move(tx, workload, WorkloadStatus.PENDING, StatusReason.of(ReasonCode.RESUMED))
         await self._want(tx, workload, {**again, "restarts": 0, "failures": 0})
         return await self.get(tx, project, id)
 

@@ -1,7 +1,7 @@
 """SQL of compute. What the reconciler does across projects is in `Work`; all else takes the project."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,8 @@ from skerry.compute.model import (
     Attempt,
     Desired,
     Outcome,
+    ReasonCode,
+    StatusReason,
     StopReason,
     Workload,
     WorkloadKind,
@@ -24,7 +26,6 @@ from skerry.db.claim import claim_rows, guarded_update
 from skerry.db.database import Tx
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
 from skerry.kernel.paging import Page, PageRequest
-from skerry.runtime.state import Reason
 
 TABLE: Table = w
 """For `runtime.state.transition`."""
@@ -69,7 +70,7 @@ class WorkloadStore:
                 spec=spec_to_json(workload.spec),
                 files=files,
                 status=workload.status,
-                status_reason=workload.reason.to_json(),
+                status_reason=asdict(workload.reason),
                 desired=workload.desired,
                 due_at=workload.due_at,
                 created_at=workload.created_at,
@@ -221,7 +222,7 @@ def workload_of(row: Row[Any], attempt: Attempt | None) -> Workload:
         resource=row.resource,
         spec=msgspec.convert(row.spec, WorkloadSpec),
         status=WorkloadStatus(row.status),
-        reason=Reason(row.status_reason["code"], row.status_reason["message"]),
+        reason=StatusReason(ReasonCode(row.status_reason["code"]), row.status_reason["message"]),
         desired=Desired(row.desired),
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -39,7 +39,9 @@ def ensure_system_user(name: str, group: str) -> OsUser:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        _run("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+        # A user of the group's own name gets that group; any other one a group of its own.
+        primary = ("--gid", group) if name == group else ("--user-group",)
+        _run("useradd", "--system", *primary, "--no-create-home", "--shell", "/usr/sbin/nologin", name)
         entry = pwd.getpwnam(name)
     return OsUser(name, entry.pw_uid, entry.pw_gid, (grp.getgrnam(group).gr_gid,))
 

@@ -75,6 +75,10 @@ class Identity:
         """The operator's own project, which owns what all projects share. Raises UnknownProject before `bootstrap`."""
         return (await self.tenants.platform(tx)).id
 
+    async def default_project(self, tx: Tx) -> Project:
+        """Where an operator's key acts unless it says otherwise. Raises UnknownProject before `bootstrap`."""
+        return await self.tenants.default_project(tx)
+
     async def home_project(self, tx: Tx, organization: OrganizationId) -> ProjectId | None:
         """The organization's first project; None where it has none yet."""
         return await self.tenants.store.home_project(tx, organization)

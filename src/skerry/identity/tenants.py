@@ -196,6 +196,13 @@ class Tenants:
             )
             return await self.get_project(tx, project.id)
 
+    async def default_project(self, tx: Tx) -> Project:
+        """`default` of `demo`."""
+        found = await self.store.projects_named(tx, DEMO_PROJECT, DEMO_ORGANIZATION)
+        if not found:
+            raise _no_project(f"{DEMO_ORGANIZATION}/{DEMO_PROJECT}")
+        return found[0]
+
     def fresh_organization_id(self) -> OrganizationId:
         return OrganizationId(self.new_id("org"))
 

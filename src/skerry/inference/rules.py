@@ -184,7 +184,9 @@ def _stop_replica(replica: Replica, process: Process | None, now: datetime) -> R
 def _without_address(replica: Replica, process: Process) -> ReplicaChange:
     """It is being placed, loads its weights, or died and is started again."""
     began = replica.ready_at is None and not process.failures
-    reason = because(ReasonCode.STARTING if began else ReasonCode.RESTARTING, process.words)
+    code = ReasonCode.STARTING if began else ReasonCode.RESTARTING
+    # Compute's words say what to do themselves.
+    reason = Reason(code, process.words) if process.words else because(code)
     if replica.status is ReplicaStatus.READY:
         values = {"base_url": None, "attempt": None, "probe_failures": 0}
         return ReplicaChange(replica, ReplicaStatus.STARTING, reason, values)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from skerry.db.database import Database, Tx
-from skerry.kernel.clock import Clock, require_utc
+from skerry.kernel.clock import Clock, floor_hour, require_utc
 from skerry.kernel.errors import Malformed
 from skerry.kernel.ids import ProjectId
 from skerry.kernel.paging import Page, PageRequest
@@ -28,7 +28,7 @@ from skerry.metering.store.intake import IntakeStore
 from skerry.metering.store.queries import UsageQueries
 from skerry.metering.store.rollups import RollupStore
 
-MARKS_A_PASS = 2_000
+MARKS_A_PASS = 20_000
 PRUNE_A_PASS = 50_000
 DAYS_AHEAD = 3
 
@@ -60,6 +60,7 @@ class Metering:
         self._facts = IntakeStore()
         self._rollups = RollupStore()
         self._queries = UsageQueries()
+        self._covered: set[datetime] = set()
 
     async def intake(self, tx: Tx, facts: Sequence[UsageFact]) -> IntakeResult:
         """Store each fact exactly once, however often, from wherever and beside whomever it is sent.
@@ -95,8 +96,7 @@ class Metering:
         To be called now and then; again at once where it returns `PRUNE_A_PASS`.
         """
         now = self.clock.now()
-        async with self.db.transaction() as tx:
-            await self._facts.cover_days(tx, [now + timedelta(days=n) for n in range(DAYS_AHEAD)])
+        await self._cover([floor_hour(now).replace(hour=0) + timedelta(days=n) for n in range(DAYS_AHEAD)])
         async with self.db.transaction() as tx:
             return await self._facts.forget_ids(tx, now - self.id_window - rules.ID_MARGIN, PRUNE_A_PASS)
 
@@ -128,6 +128,17 @@ class Metering:
         name = await self._name(tx, project, query)
         return await self._queries.sums(tx, project, query, rules.inner_cuts(query.window, cuts), project_name=name)
 
+    async def _cover(self, days: Iterable[datetime]) -> None:
+        """Make sure that facts of these days (their first instants) have a place.
+
+        Each in a transaction of its own: two that make several places at once could wait for each other.
+        """
+        for day in days:
+            if day not in self._covered:
+                async with self.db.transaction() as tx:
+                    await self._facts.cover_day(tx, day)
+                self._covered.add(day)
+
     async def _name(self, tx: Tx, project: ProjectId, query: UsageQuery) -> str:
         if self.names is None or "project" not in query.group_by:
             return ""
@@ -135,7 +146,7 @@ class Metering:
 
     async def _store(self, tx: Tx, batch: Batch) -> IntakeResult:
         """The batch as a whole where all of it is new; else only what is missing, refusing what changed its time."""
-        await self._facts.cover_days(tx, batch.days())
+        await self._cover(batch.days())
         await self._facts.add_dims(tx, batch.dims())
         known = await self._facts.remember(tx, batch.ends)
         if not known and await self._facts.add_new(tx, batch.facts):

@@ -27,6 +27,8 @@ from skerry.inference.service import Inference
 from skerry.kernel.clock import Clock, SystemClock
 from skerry.metering import routes as metering_routes
 from skerry.metering.service import Metering
+from skerry.reports import routes as reports_routes
+from skerry.reports.service import Reports
 from skerry.runtime.events import EventLog
 from skerry.runtime.idempotency import Idempotency
 from skerry.runtime.outbox import Outbox
@@ -60,6 +62,7 @@ class Services:
     engine: EmbeddedEngine
     compute: Compute
     inference: Inference
+    reports: Reports
     health: Health
     door: OperatorDoor
     feed: EventFeed
@@ -98,6 +101,7 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
         engine=engine,
         compute=compute,
         inference=inference,
+        reports=Reports(db, metering, billing.prices),
         health=Health(
             {
                 "database": database_check(db),
@@ -121,6 +125,7 @@ def control_routers(services: Services) -> list[APIRouter]:
         artifacts_routes.router(services.catalogue, access),
         compute_routes.router(services.compute, access),
         inference_routes.router(services.inference, access),
+        reports_routes.router(services.reports, access),
     ]
 
 

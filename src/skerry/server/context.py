@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from dataclasses import dataclass, field
 
 from skerry.runtime.secrets import Keyring
@@ -23,6 +24,8 @@ class RoleContext:
     """Who may give the agent orders."""
     lifeline_fd: int | None = None
     """Reads as ended when the launcher is gone."""
+    tls: ssl.SSLContext | None = None
+    """For upstreams with https, made while certificates could be read."""
     engine: str = "embedded"
     virtual_nodes: int = 1
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -112,7 +112,7 @@ class EventFeed:
             if not bells:
                 del self._waiting[project]
 
-    async def _news(self, project: ProjectId, position: str) -> list[Event]:
+    async def _news(self, project: ProjectId, position: str) -> Sequence[Event]:
         try:
             async with self.db.reading() as tx:
                 return await self.events.follow(tx, project, position, _BATCH)

@@ -1,10 +1,11 @@
 """The OpenAPI document: what FastAPI finds, and the errors, which are the same everywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from skerry.server.errors import PROBLEM_JSON, is_openai
 
@@ -65,9 +66,10 @@ OPENAI_ERROR: Final[dict[str, Any]] = {
 }
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The whole document."""
-    api = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+def document(app: FastAPI, routes: Sequence[BaseRoute] | None = None) -> dict[str, Any]:
+    """The document of the app's routes, or of some of them."""
+    chosen = app.routes if routes is None else routes
+    api = get_openapi(title=app.title, version=app.version, description=app.description, routes=chosen)
     components = api.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}

@@ -38,7 +38,7 @@ def wait_until_ready(settings: Settings, child: "subprocess.Popen[bytes]", progr
                 console.print(f"Skerry {status['version']} is up at {status['url']} after {took:.1f} s")
                 return 0
             if status is not None and status.get("reasons"):
-                words = "; ".join(f"{part.get('part')}: {part.get('reason')}" for part in status["reasons"])
+                words = "; ".join(f"{part}: {why}" for part, why in status["reasons"].items())
     if child.poll() is not None:
         print(f"skerry: the launcher ended, see {settings.home / 'launcher.log'}", file=sys.stderr)  # noqa: T201
     else:

@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from types import ModuleType
@@ -64,6 +65,7 @@ def _context(settings: Settings) -> RoleContext:
         settings.database_url or "",
         _inherited(GATEWAY_FD),
         _inherited(SERVER_FD),
+        tls=ssl.create_default_context(),
         lifeline_fd=int(lifeline) if lifeline else None,
         virtual_nodes=int(os.environ.get(VIRTUAL_NODES) or 1),
     )

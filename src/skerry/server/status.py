@@ -6,16 +6,16 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from skerry.runtime.settings import Settings
+from skerry.runtime.settings import STATE_LINK, Settings
 from skerry.server import credentials
 
 STATUS_FILE = "status.json"
-AGENT_FILE = "agent.json"
 DOWN_SECONDS = 60.0
 
 
@@ -31,6 +31,10 @@ def read_status(settings: Settings) -> dict[str, Any] | None:
     """`{url, version, ready, processes, reasons}`; None where nothing runs."""
     if launcher_pid(settings) is None:
         return None
+    link = settings.home / STATE_LINK
+    if link.exists():
+        # The first start makes the link after these settings were read.
+        settings = replace(settings, state=link.resolve())
     try:
         status: dict[str, Any] = json.loads((settings.run / STATUS_FILE).read_text())
     except (OSError, ValueError):
@@ -43,16 +47,19 @@ def read_status(settings: Settings) -> dict[str, Any] | None:
 
 
 def agent_tasks(state: Path) -> list[dict[str, Any]]:
-    """The engine's tasks on this machine, as its agent wrote them down."""
-    try:
-        rows = json.loads((state / "run" / AGENT_FILE).read_text())
-    except (OSError, ValueError):
-        return []
-    return [
-        {"role": "replica", "pid": row["pid"], "status": row.get("status", "running"), "resource": row.get("resource")}
-        for row in rows
-        if Path(f"/proc/{row['pid']}").exists()
-    ]
+    """The engine's tasks on this machine, as its agent wrote them down; `resource` is the workload."""
+    rows = []
+    for folder in sorted((state / "run" / "agent").glob("att_*-*")):
+        try:
+            task = json.loads((folder / "state.json").read_text())
+            gang = json.loads((folder.parent / task["attempt"] / "gang.json").read_text())
+        except (OSError, ValueError, KeyError):
+            continue
+        pid = task.get("pid")
+        if pid and Path(f"/proc/{pid}").exists():
+            status = "running" if task.get("report") else "starting"
+            rows.append({"role": "replica", "pid": pid, "status": status, "resource": gang.get("workload")})
+    return rows
 
 
 def launcher_pid(settings: Settings) -> int | None:
@@ -85,15 +92,15 @@ def stop(settings: Settings) -> bool:
     return True
 
 
-def _readiness(settings: Settings, url: str) -> tuple[bool, list[dict[str, Any]]]:
+def _readiness(settings: Settings, url: str) -> tuple[bool, dict[str, str]]:
+    """Whether `/readyz` says 200, and its reasons by part."""
     if not url:
-        return False, []
+        return False, {}
     known = credentials.read(settings.home)
     headers = {"authorization": f"Bearer {known.operator_key}"} if known else {}
     try:
         answer = httpx.get(f"{url}/readyz", headers=headers, timeout=5.0, trust_env=False)
-        body = answer.json()
+        reasons = answer.json().get("reasons", {})
     except (httpx.HTTPError, ValueError):
-        return False, [{"part": "gateway", "ready": False, "reason": "it does not answer"}]
-    parts = body.get("parts", [])
-    return answer.status_code == 200, [part for part in parts if not part.get("ready", True)]
+        return False, {"gateway": "it does not answer"}
+    return answer.status_code == 200, {str(part): str(why) for part, why in reasons.items() if why}

@@ -5,8 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from skerry.compute.engines.base import EndCause, RankEnd
-from skerry.compute.model import Desired, Outcome, ReasonCode, StopReason, Workload, WorkloadKind
-from skerry.runtime.state import Reason
+from skerry.compute.model import Desired, Outcome, ReasonCode, StatusReason, StopReason, Workload, WorkloadKind
 
 FIRST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 300.0
@@ -29,7 +28,7 @@ class Verdict:
 class Sequel:
     """What follows. `after_seconds` None: the workload ends."""
 
-    reason: Reason
+    reason: StatusReason
     after_seconds: float | None
     restarts: int
     failures: int
@@ -55,14 +54,14 @@ def sequel(workload: Workload, verdict: Verdict, ready_for: timedelta, chance: f
     if workload.desired is Desired.STOP or not verdict.outcome.restarts:
         return Sequel(_final_reason(workload, verdict), None, restarts, 0)
     if not verdict.counts:
-        return Sequel(because(ReasonCode.RESTARTING, _words(workload, verdict)), 0, restarts, 0)
+        return Sequel(StatusReason.of(ReasonCode.RESTARTING, _words(workload, verdict)), 0, restarts, 0)
     if workload.spec.max_restarts is not None and restarts >= workload.spec.max_restarts:
         code = ReasonCode.NO_RESTARTS_LEFT if workload.spec.max_restarts else ReasonCode.FAILED
-        return Sequel(because(code, _words(workload, verdict)), None, restarts, 0)
+        return Sequel(StatusReason.of(code, _words(workload, verdict)), None, restarts, 0)
     failures = 1 if ready_for >= STABLE else failures + 1
     seconds = back_off(failures, chance)
     words = f"Next start in {seconds:.0f} s. {_words(workload, verdict)}"
-    return Sequel(because(ReasonCode.BACKING_OFF, words), seconds, restarts + 1, failures)
+    return Sequel(StatusReason.of(ReasonCode.BACKING_OFF, words), seconds, restarts + 1, failures)
 
 
 def back_off(failures: int, chance: float) -> float:
@@ -80,18 +79,13 @@ def with_last_lines(message: str, log: bytes) -> str:
     return f"{message}; last lines of its log:\n{lines}"
 
 
-def _final_reason(workload: Workload, verdict: Verdict) -> Reason:
+def _final_reason(workload: Workload, verdict: Verdict) -> StatusReason:
     if workload.desired is Desired.STOP:
-        return because(ReasonCode.STOPPED, f"Stopped {workload.stop_reason or StopReason.BY_OWNER}.")
+        return StatusReason.of(ReasonCode.STOPPED, f"Stopped {workload.stop_reason or StopReason.BY_OWNER}.")
     if verdict.outcome is Outcome.SUCCEEDED:
-        return because(ReasonCode.SUCCEEDED, "")
-    return because(ReasonCode.FAILED, _words(workload, verdict))
+        return StatusReason.of(ReasonCode.SUCCEEDED, "")
+    return StatusReason.of(ReasonCode.FAILED, _words(workload, verdict))
 
 
 def _words(workload: Workload, verdict: Verdict) -> str:
     return f"Attempt {workload.attempts}: {verdict.message}\n"
-
-
-def because(code: ReasonCode, words: str = "") -> Reason:
-    """A reason with what to do about it (I8)."""
-    return Reason(code, f"{words} {code.advice}".strip())

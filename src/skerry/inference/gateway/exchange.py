@@ -130,6 +130,9 @@ class InferenceExchange:
         gateway, key = self._gateway, self._key
         try:
             if not key.ready:
+                if key.trouble is not None:
+                    trouble, key.trouble = key.trouble, None
+                    raise trouble
                 gateway.accounts_wanted(key, self._reserve_again)
                 return
             self._reservation = gateway.balances.reserve(key.accounts, self._ceiling, self._reserve_again)
@@ -403,7 +406,7 @@ class InferenceExchange:
         now = time.time_ns() // 1000
         cached = usage.cached
         prompt = usage.prompt_tokens - cached
-        cost = route.prices.at(now).cost(prompt, cached, usage.completion_tokens)
+        cost = route.prices.at(now).cost(prompt, cached, usage.completion_tokens, self._egress)
         nano = atto_to_nano_ceil(cost)
         about, reservation = route.route, self._reservation or []
         record = AnswerRecord(

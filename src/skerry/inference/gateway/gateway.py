@@ -40,9 +40,7 @@ AccountsWanted = Callable[[KeyState, Callable[[], None]], None]
 class Gateway:
     """One per process. Built in `server/roles/gateway.py`; `snapshot` is kept current by `control`."""
 
-    def __init__(
-        self, settings: Settings, journal: JournalWriter, bank: Bank, hmacs: Digest, accounts_wanted: AccountsWanted
-    ) -> None:
+    def __init__(self, settings: Settings, journal: JournalWriter, bank: Bank, hmacs: Digest) -> None:
         self.now = time.monotonic
         self.snapshot = Snapshot()
         self.journal = journal
@@ -50,7 +48,8 @@ class Gateway:
         self.log = structlog.get_logger("gateway")
         self.balances = Balances(bank, self.now, self.spawn)
         self.waiting_room = WaitingRoom(settings.queue_limit, settings.queue_seconds, self.now)
-        self.accounts_wanted = accounts_wanted
+        self.accounts_wanted: AccountsWanted = lambda key, retry: retry()
+        """Called for a key whose accounts are not known; `control` sets it."""
         self.connections: set[ClientConnection] = set()
         self.in_flight: dict[InferenceExchange, None] = {}
         """In order of admission: the first is the oldest."""

@@ -12,9 +12,12 @@ class TokenPrice:
     prompt: int
     cached: int
     completion: int
+    egress: int = 0
+    """Per byte of the answer's body."""
 
-    def cost(self, prompt: int, cached: int, completion: int) -> int:
-        return prompt * self.prompt + cached * self.cached + completion * self.completion
+    def cost(self, prompt: int, cached: int, completion: int, egress: int) -> int:
+        tokens = prompt * self.prompt + cached * self.cached + completion * self.completion
+        return tokens + egress * self.egress if self.egress else tokens
 
     def ceiling(self, prompt: int, completion: int) -> int:
         return prompt * max(self.prompt, self.cached) + completion * self.completion

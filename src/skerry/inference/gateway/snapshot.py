@@ -12,6 +12,7 @@ from skerry.inference.gateway.pricing import PriceSchedule
 from skerry.inference.gateway.upstream import Address, Pool
 from skerry.inference.gateway.wire import ChatRequest, CompletionRequest, FieldsUnset, optional_fields
 from skerry.inference.model import Route, RouteReplica
+from skerry.kernel.errors import Unavailable
 
 STALE_SECONDS = 300.0
 """With the database away this long keys are no longer trusted: one may have been revoked (DESIGN §7)."""
@@ -34,6 +35,8 @@ class KeyState:
     accounts: tuple[Account, ...] = ()
     ready: bool = False
     """Whether `accounts` are known; until then the key's first request waits."""
+    trouble: Unavailable | None = None
+    """Why `accounts` could not be read the last time."""
     limit_headers: bytes = b""
 
 

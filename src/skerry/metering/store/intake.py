@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skerry.db.database import Tx, driver_connection
-from skerry.db.partitions import Partitions
+from skerry.db.partitions import ensure_partition
 from skerry.kernel.ids import ProjectId
 from skerry.metering.model import Dims, Reason, UsageFact
 from skerry.metering.tables import usage_dims, usage_dirty, usage_fact_ids, usage_rejected
@@ -27,6 +27,7 @@ _REMEMBER = """
     SELECT * FROM unnest(%b::uuid[], %b::timestamptz[]) AS given (id, t1) ORDER BY id
     ON CONFLICT (id) DO NOTHING
 """
+_KNOWN_DIMS = "SELECT id FROM usage_dims WHERE id = ANY(%b::uuid[])"
 _KNOWN = "SELECT id, t1 FROM usage_fact_ids WHERE id = ANY(%b::uuid[])"
 _COPY = f"COPY usage_facts ({_COLUMNS}) FROM STDIN (FORMAT binary)"
 
@@ -43,9 +44,6 @@ _INSERT_NEW = f"""
 
 
 class IntakeStore:
-    def __init__(self) -> None:
-        self._days = Partitions("usage_facts", "day")
-
     async def remember(self, tx: Tx, ends: Mapping[int, datetime]) -> dict[int, datetime]:
         """Note `t1` by source. Returns what was known before of any of them, whoever noted it; empty: all are new."""
         connection = await driver_connection(tx)
@@ -77,14 +75,15 @@ class IntakeStore:
         stored = await connection.execute(_INSERT_NEW)
         return {row[0] async for row in stored}
 
-    async def cover_days(self, tx: Tx, days: Iterable[datetime]) -> None:
-        """Make sure that facts of these days have a place."""
-        for day in days:
-            await self._days.cover(tx, day)
+    async def cover_day(self, tx: Tx, day: datetime) -> None:
+        """Make sure that facts of a day have a place."""
+        await ensure_partition(tx, "usage_facts", day, "day")
 
     async def add_dims(self, tx: Tx, by_id: Mapping[UUID, Dims]) -> None:
-        known = set((await tx.execute(select(usage_dims.c.id).where(usage_dims.c.id.in_(by_id)))).scalars())
-        missing = [{"id": key, "dims": dict(by_id[key])} for key in sorted(set(by_id) - known)]
+        connection = await driver_connection(tx)
+        known = await connection.execute(_KNOWN_DIMS, [list(by_id)])
+        new = by_id.keys() - {row[0] async for row in known}
+        missing = [{"id": key, "dims": dict(by_id[key])} for key in sorted(new)]
         if missing:
             await tx.execute(upsert(usage_dims).on_conflict_do_nothing(), missing)
 

@@ -98,6 +98,11 @@ class Cgroups:
             (pids / name / "pids.max").write_text(str(processes))
         return group
 
+    def close(self) -> None:
+        """Remove our folders, as far as nothing is in them."""
+        for parent in self._parents.values():
+            _remove(parent)
+
     def group(self, name: str) -> Group:
         """The group of that name, whether it exists or not."""
         memory = self._parents.get("memory") or self._parents.get(_UNIFIED)

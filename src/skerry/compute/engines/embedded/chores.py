@@ -13,6 +13,7 @@ _TICK_SECONDS: Final = 0.05
 _ROTATE_SECONDS: Final = 0.5
 _ALIVE_SECONDS: Final = 1.0
 _SWEEP_SECONDS: Final = 30.0
+_FIRST_SWEEP_SECONDS: Final = 1.0
 _KEPT_FOR: Final = timedelta(days=7)
 _KEPT_AT_MOST: Final = 1000
 
@@ -25,7 +26,8 @@ class Chores:
     async def run(self) -> None:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
-        rotated = alive = swept = loop.time()
+        rotated = alive = loop.time()
+        swept = rotated - _SWEEP_SECONDS + _FIRST_SWEEP_SECONDS  # what recovery has killed takes a moment to be gone
         while True:
             now = loop.time()
             self.read_reports(again=now - rotated >= _ROTATE_SECONDS)

@@ -40,18 +40,24 @@ class Recovery:
                 self._take_up(gang)
         self.end_strays()
 
-    def end_strays(self) -> None:
-        """Kill what carries our mark and belongs to no live task: what an agent before us started and lost."""
+    def end_strays(self) -> bool:
+        """Kill what carries our mark and belongs to no live task: what an agent before us started and lost.
+
+        Whether anything was left, if only on its way out.
+        """
+        left = False
         live = {(gang.record.attempt, task.record.rank) for gang, task in self._roster.live_tasks()}
         for process in processes.marked_processes(self._roster.config.mark):
             if (process.attempt, process.rank) not in live:
                 self._log.warning("stray_killed", pid=process.stat.pid, attempt=process.attempt, rank=process.rank)
                 processes.kill_process(process.stat)
+                left = True
         names = {f"{attempt}-{rank}" for attempt, rank in live}
         for name, group in self._roster.cgroups.existing().items():
             if name not in names:
                 group.kill()
-                group.remove()
+                left |= not group.remove()
+        return left
 
     def _recover_rank(self, gang: Gang, record: RankRecord, found: MarkedProcess | None) -> None:
         task = self._roster.task(gang, record)

@@ -35,6 +35,8 @@ from skerry.kernel.ids import AttemptId
 
 ENGINE: Final = "embedded"
 _SHUTDOWN_GRACE_SECONDS: Final = 10.0
+_SWEEPS: Final = 50
+_SWEEP_PAUSE_SECONDS: Final = 0.02
 _LOG_READ_MAX: Final = 4 << 20
 
 
@@ -168,6 +170,11 @@ class Supervisor:
         for _, task in pairs:
             await task.ended.wait()
         await self._roster.settled()
+        for _ in range(_SWEEPS):
+            if not self._recovery.end_strays():
+                break
+            await asyncio.sleep(_SWEEP_PAUSE_SECONDS)
+        self._roster.cgroups.close()
         self._roster.try_to_save(self._roster.state.touch_alive)
 
     def abandon(self) -> None:

@@ -38,7 +38,7 @@ def upgrade() -> None:
             kind text NOT NULL,
             target_kind text NOT NULL,
             target_id text NOT NULL,
-            organization text NOT NULL,
+            organization text,
             project text,
             window_kind text NOT NULL,
             limit_nano bigint NOT NULL,
@@ -47,7 +47,8 @@ def upgrade() -> None:
             created_at timestamptz NOT NULL,
             created_by text NOT NULL,
             updated_at timestamptz NOT NULL,
-            deleted_at timestamptz
+            deleted_at timestamptz,
+            CONSTRAINT ck_balance_accounts_owner CHECK (num_nonnulls(project, organization) = 1)
         )
     """)
     # A key's own limit and an organization's credit limit exist once; budgets may be several.
@@ -55,7 +56,13 @@ def upgrade() -> None:
         CREATE UNIQUE INDEX ix_balance_accounts_single ON balance_accounts (kind, target_id)
         WHERE kind <> 'budget' AND deleted_at IS NULL
     """)
+    op.execute("""
+        CREATE INDEX ix_balance_accounts_target ON balance_accounts (target_id, target_kind) WHERE deleted_at IS NULL
+    """)
     op.execute("CREATE INDEX ix_balance_accounts_project ON balance_accounts (project, id) WHERE deleted_at IS NULL")
+    op.execute("""
+        CREATE INDEX ix_balance_accounts_organization ON balance_accounts (organization, id) WHERE deleted_at IS NULL
+    """)
 
     op.execute("""
         CREATE TABLE balance_periods (

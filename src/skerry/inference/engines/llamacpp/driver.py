@@ -82,7 +82,7 @@ class LlamaCppDriver:
             env={CONFIG_VARIABLE: json.dumps(config.to_json())},
             files={KEY_FILE: key},
             slots=slots,
-            memory_bytes=self.memory_bytes,
+            memory_bytes=min(self.memory_bytes, (base + slots * context) * 5 // 4),
             grace_seconds=self.grace_seconds,
         )
 

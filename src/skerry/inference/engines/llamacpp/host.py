@@ -6,6 +6,7 @@ are done, and at once when its lifeline is cut.
 """
 
 # Named here although the standard library would find it itself: nothing can be imported after the drop.
+import ctypes
 import encodings.idna  # noqa: F401
 import http.client
 import json
@@ -30,6 +31,7 @@ _BATCH: Final = 128
 """Tokens of a prompt between two looks at the other requests: a long prompt then holds nobody up for more than a few
 seconds on a slow machine, and a cancelled one stops as soon. Larger batches were no faster on CPUs."""
 _COPY: Final = 64 * 1024**2
+_PR_SET_DUMPABLE: Final = 4
 _WARM_UP_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.1
 _ERRORS_ONLY: Final = 1
@@ -57,6 +59,7 @@ def main() -> int:
         weights = open_weights(around.config.model)
         if around.run_as is not None:
             drop_to(around.run_as)
+        _close_to_others()
         if around.lifeline is not None:
             threading.Thread(target=_end_with, args=(around.lifeline,), daemon=True).start()
         path = loadable_path(around.config.model, weights)
@@ -231,6 +234,11 @@ def _readable(path: str) -> bool:
 def _user(run_as: str) -> OsUser:
     uid, gid = (int(part) for part in run_as.split(":"))
     return OsUser(str(uid), uid, gid)
+
+
+def _close_to_others() -> None:
+    """Processes of the same user, such as other tasks, must read neither our memory nor the key in it."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _end_with(lifeline: int) -> None:

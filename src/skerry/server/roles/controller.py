@@ -1,0 +1,113 @@
+"""The controller role: one reconcile loop per kind of resource, and the roll-ups of usage."""
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from skerry.compute.advance import Advance
+from skerry.compute.changes import Changes
+from skerry.compute.reconciler import WorkloadReconciler
+from skerry.db.database import Database
+from skerry.db.notify import WORK, Listener
+from skerry.inference.probing import HttpProber
+from skerry.inference.reconciler import EndpointReconciler
+from skerry.kernel.errors import Unavailable
+from skerry.metering.service import PRUNE_A_PASS
+from skerry.runtime import telemetry
+from skerry.runtime.outbox import Dispatcher
+from skerry.runtime.reconciler import Loop, Wakes
+from skerry.server.compose import Services, build
+from skerry.server.context import RoleContext
+
+ROLE = "controller"
+ROLL_UP_SECONDS = 0.5
+HOUSE_SECONDS = 600.0
+
+Observe = Callable[[str, str, float], None]
+
+
+async def run(context: RoleContext) -> None:
+    """Reconcile until `context.stopping` is set. What a step was doing is done again by the next controller."""
+    settings = context.settings
+    db = Database(context.database_url, name="skerry-controller")
+    services = build(settings, db, context.keyring)
+    wakes = Wakes()
+    registry = CollectorRegistry()
+    path = telemetry.socket_path(settings.run, ROLE, os.getpid())
+    page = await telemetry.serve(registry, path)
+    work = [loop.run() for loop in loops(services, wakes, _observer(registry))]
+    listener = Listener(db.url, [WORK], wakes.notified, wakes.wake_all, name="skerry-controller-listener")
+    tasks = [
+        asyncio.create_task(job)
+        for job in (
+            *work,
+            listener.run(),
+            _repeat(lambda: _roll_up(services), ROLL_UP_SECONDS),
+            _repeat(lambda: _keep_house(services), HOUSE_SECONDS),
+        )
+    ]
+    stopping = asyncio.create_task(context.stopping.wait())
+    try:
+        # A loop that ends is a defect: better to start anew than to go on without it.
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        page.close()
+        path.unlink(missing_ok=True)
+        await db.close()
+
+
+def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # type: ignore[type-arg]
+    """All reconcilers there are. `tests/architecture` checks that none is forgotten."""
+    changes = Changes(services.events, services.outbox)
+    advance = Advance(services.clock, changes, services.fleet, services.metering, random.Random())
+    workloads = WorkloadReconciler(services.db, services.clock, services.keyring, services.compute.engines, advance)
+    endpoints = EndpointReconciler(services.inference, services.compute, HttpProber())
+    outbox = Dispatcher(services.db, services.clock, {"workload": services.inference.workload_changed})
+    return [
+        Loop(reconciler, wake=wakes.event(reconciler.kind), poll_seconds=seconds, observe=observe)
+        for reconciler, seconds in ((workloads, 1.0), (endpoints, 1.0), (outbox, 1.0))
+    ]
+
+
+async def _roll_up(services: Services) -> bool:
+    return (await services.metering.roll_up_once()).more
+
+
+async def _keep_house(services: Services) -> bool:
+    forgotten = await services.metering.keep_house()
+    async with services.db.transaction() as tx:
+        await services.billing.balances.keep_house(tx)
+    return forgotten >= PRUNE_A_PASS
+
+
+async def _repeat(job: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    """Again and again; at once where the job says that there is more. The database may go and come back."""
+    log = structlog.get_logger("controller")
+    while True:
+        more = False
+        try:
+            more = await job()
+        except Unavailable as error:
+            log.warning("database_away", reason=error.detail)
+        if not more:
+            await asyncio.sleep(seconds)
+
+
+def _observer(registry: CollectorRegistry) -> Observe:
+    steps = Counter("skerry_reconcile_steps", "Steps of reconcilers.", ["kind", "outcome"], registry=registry)
+    seconds = Histogram("skerry_reconcile_seconds", "Duration of a step.", ["kind"], registry=registry)
+
+    def observe(kind: str, outcome: str, duration: float) -> None:
+        steps.labels(kind, outcome).inc()
+        seconds.labels(kind).observe(duration)
+
+    return observe
