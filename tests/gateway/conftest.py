@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from tests.gateway.harness import KEY, running, route
+from tests.gateway.harness import KEY, route, running
 from tests.gateway.upstream import upstream
 
 

@@ -127,7 +127,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(purse: Purse | None = None, server_url: str = "http://127.0.0.1:1", port: int = 0, **settings: object):
+async def running(
+    purse: Purse | None = None, server_url: str = "http://127.0.0.1:1", port: int = 0, **settings: object
+):
     """A gateway on a free port, trusted for ever, with the key `sk-test`."""
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "journal"
@@ -147,7 +149,7 @@ async def running(purse: Purse | None = None, server_url: str = "http://127.0.0.
         )
         gateway.accounts_wanted = accounts_wanted
         gateway.snapshot.fresh_at = float("inf")
-        
+
         loop = asyncio.get_running_loop()
         journal.start(loop)
         server = await loop.create_server(lambda: ClientConnection(gateway), "127.0.0.1", port)

@@ -14,7 +14,11 @@ CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "max_t
 
 
 def events(text: str) -> list:
-    return [json.loads(line[6:]) if line != "data: [DONE]" else "DONE" for line in text.split("\n") if line.startswith("data:")]
+    return [
+        json.loads(line[6:]) if line != "data: [DONE]" else "DONE"
+        for line in text.split("\n")
+        if line.startswith("data:")
+    ]
 
 
 async def test_plain_answer_is_recorded_with_the_tokens_the_client_saw(bench, client):

@@ -19,7 +19,9 @@ class Exchange:
 
     async def json(self, value: object, status: int = 200) -> None:
         body = json.dumps(value).encode()
-        await self.send(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(body)))
+        await self.send(
+            b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+        )
         await self.send(body)
 
     async def stream_head(self) -> None:

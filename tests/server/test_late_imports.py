@@ -98,32 +98,7 @@ def test_nothing_is_imported_after_preload(settings, database_url):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     assert answer["late"] == []
-    assert answer["found"] == [
-        200,
-        401,
-        201,
-        201,
-        422,
-        201,
-        201,
-        403,
-        200,
-        200,
-        200,
-        201,
-        200,
-        404,
-        200,
-        200,
-        200,
-        200,
-        200,
-        200,
-        400,
-        405,
-        503,
-        200,
-        200,
-        200,
-        404,
-    ]
+    statuses = " ".join(str(status) for status in answer["found"])
+    assert statuses == (
+        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 200 200 200 200 400 405 503 200 200 200 404"
+    )

@@ -60,7 +60,6 @@ class Metering:
         self._facts = IntakeStore()
         self._rollups = RollupStore()
         self._queries = UsageQueries()
-        self._covered: set[datetime] = set()
 
     async def intake(self, tx: Tx, facts: Sequence[UsageFact]) -> IntakeResult:
         """Store each fact exactly once, however often, from wherever and beside whomever it is sent.
@@ -96,7 +95,9 @@ class Metering:
         To be called now and then; again at once where it returns `PRUNE_A_PASS`.
         """
         now = self.clock.now()
-        await self._cover([floor_hour(now).replace(hour=0) + timedelta(days=n) for n in range(DAYS_AHEAD)])
+        async with self.db.transaction() as tx:
+            today = floor_hour(now).replace(hour=0)
+            await self._facts.cover_days(tx, [today + timedelta(days=n) for n in range(DAYS_AHEAD)])
         async with self.db.transaction() as tx:
             return await self._facts.forget_ids(tx, now - self.id_window - rules.ID_MARGIN, PRUNE_A_PASS)
 
@@ -128,17 +129,6 @@ class Metering:
         name = await self._name(tx, project, query)
         return await self._queries.sums(tx, project, query, rules.inner_cuts(query.window, cuts), project_name=name)
 
-    async def _cover(self, days: Iterable[datetime]) -> None:
-        """Make sure that facts of these days (their first instants) have a place.
-
-        Each in a transaction of its own: two that make several places at once could wait for each other.
-        """
-        for day in days:
-            if day not in self._covered:
-                async with self.db.transaction() as tx:
-                    await self._facts.cover_day(tx, day)
-                self._covered.add(day)
-
     async def _name(self, tx: Tx, project: ProjectId, query: UsageQuery) -> str:
         if self.names is None or "project" not in query.group_by:
             return ""
@@ -146,7 +136,7 @@ class Metering:
 
     async def _store(self, tx: Tx, batch: Batch) -> IntakeResult:
         """The batch as a whole where all of it is new; else only what is missing, refusing what changed its time."""
-        await self._cover(batch.days())
+        await self._facts.cover_days(tx, batch.days())
         await self._facts.add_dims(tx, batch.dims())
         known = await self._facts.remember(tx, batch.ends)
         if not known and await self._facts.add_new(tx, batch.facts):

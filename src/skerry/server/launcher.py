@@ -140,6 +140,8 @@ class Launcher:
             "SKERRY_HOME": str(self.settings.home),
             "SKERRY_STATE": str(self._layout.state),
             "SKERRY_DATABASE_URL": self._url,
+            "SKERRY_HOST": self.settings.host,
+            "SKERRY_PORT": str(self.settings.port),
             roles.PARENT: str(os.getpid()),
             roles.VIRTUAL_NODES: str(self.options.virtual_nodes),
         }

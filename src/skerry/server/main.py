@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         from skerry.server.bootstrap import bootstrap  # noqa: PLC0415 - the launcher does not need the services
 
         return bootstrap(settings)
-    if given.command in ("status", "down"):
+    if given.command in ("status", "down", "where"):
         return _ask(given.command, settings, given.json)
     options = Options(APART.get(given.command, ALL_ROLES), given.engine, given.virtual_nodes)
     if given.detach:
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skerry", description="Start and look after a cloud on this machine.")
-    parser.add_argument("command", choices=["up", "down", "status", "bootstrap", *roles.ROLES])
+    parser.add_argument("command", choices=["up", "down", "status", "where", "bootstrap", *roles.ROLES])
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--detach", action="store_true")
@@ -117,8 +117,16 @@ def _ask(command: str, settings: Settings, as_json: bool) -> int:
         idle: dict[str, Any] = {"url": None, "version": None, "ready": False, "processes": []}
         _print(idle if as_json else f"nothing runs in {settings.home}")
         return 3
-    _print(found)
+    _print(_where(settings, found["url"]) if command == "where" else found)
     return 0
+
+
+def _where(settings: Settings, url: str) -> str:
+    """What a new user wants to know next."""
+    return (
+        f"\nAPI      {url}/v1 (OpenAI-compatible), {url}/api/v1\nConsole  {url}/\nDocs     {url}/docs\n"
+        f"Keys     {settings.home / 'credentials.toml'}\nNext     .venv/bin/skerry chat · usage · costs · status"
+    )
 
 
 def _print(what: object) -> None:

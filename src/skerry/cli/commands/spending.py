@@ -125,9 +125,9 @@ def _money_cell(rows: Sequence[CostRow], read: Callable[[CostRow], Money]) -> Ca
 def _energies(rows: Sequence[CostRow]) -> list[Column[CostRow]]:
     columns: list[Column[CostRow]] = []
     if any(row.energy_mwh for row in rows):
-        columns.append(Column("energy", lambda row: figures.energy(row.energy_mwh), right=True))
+        columns.append(Column("energy", lambda row: figures.energy(row.energy_mwh or 0), right=True))
     if any(row.carbon_mg for row in rows):
-        columns.append(Column("CO2e", lambda row: figures.carbon(row.carbon_mg), right=True))
+        columns.append(Column("CO2e", lambda row: figures.carbon(row.carbon_mg or 0), right=True))
     return columns
 
 
@@ -157,8 +157,8 @@ def _sums(currency: str, rows: Sequence[CostRow], shown: Sequence[CostRow]) -> d
     }
     return {
         **sums,
-        "energy": figures.energy(sum(row.energy_mwh for row in rows)),
-        "CO2e": figures.carbon(sum(row.carbon_mg for row in rows)),
+        "energy": figures.energy(sum(row.energy_mwh or 0 for row in rows)),
+        "CO2e": figures.carbon(sum(row.carbon_mg or 0 for row in rows)),
     }
 
 

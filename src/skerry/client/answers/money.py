@@ -30,8 +30,9 @@ class CostRow(UsageRow, frozen=True, kw_only=True):
     list_cost: Money
     contracted_cost: Money
     billed_cost: Money
-    energy_mwh: int = 0
-    carbon_mg: int = 0
+    energy_mwh: int | None = None
+    carbon_mg: int | None = None
+    """None where it was not measured."""
 
 
 class Price(Answer, frozen=True, kw_only=True):

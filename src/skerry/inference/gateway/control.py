@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from skerry.billing.model import Account as BillingAccount
-from skerry.billing.model import AccountKind, AccountSnapshot, PriceTarget, Refused, RefusalReason, TokenSchedule
+from skerry.billing.model import AccountKind, AccountSnapshot, PriceTarget, RefusalReason, Refused, TokenSchedule
 from skerry.billing.service import Billing
 from skerry.db.database import Database, Tx
 from skerry.db.notify import BUDGETS, KEYS, PRICES, ROUTES, Listener

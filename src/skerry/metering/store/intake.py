@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from skerry.db.database import Tx, driver_connection
@@ -16,6 +16,8 @@ from skerry.db.partitions import ensure_partition
 from skerry.kernel.ids import ProjectId
 from skerry.metering.model import Dims, Reason, UsageFact
 from skerry.metering.tables import usage_dims, usage_dirty, usage_fact_ids, usage_rejected
+
+_PARTITIONS_LOCK = "skerry.metering.usage_facts"
 
 _COLUMNS = "id, t1, t0, meter, quantity, project, resource, dims"
 _TYPES = ("uuid", "timestamptz", "timestamptz", "text", "int8", "text", "text", "uuid")
@@ -44,6 +46,10 @@ _INSERT_NEW = f"""
 
 
 class IntakeStore:
+    def __init__(self) -> None:
+        self._settled: set[datetime] = set()
+        """Days known to have their partition for good."""
+
     async def remember(self, tx: Tx, ends: Mapping[int, datetime]) -> dict[int, datetime]:
         """Note `t1` by source. Returns what was known before of any of them, whoever noted it; empty: all are new."""
         connection = await driver_connection(tx)
@@ -75,9 +81,16 @@ class IntakeStore:
         stored = await connection.execute(_INSERT_NEW)
         return {row[0] async for row in stored}
 
-    async def cover_day(self, tx: Tx, day: datetime) -> None:
-        """Make sure that facts of a day have a place."""
-        await ensure_partition(tx, "usage_facts", day, "day")
+    async def cover_days(self, tx: Tx, days: Iterable[datetime]) -> None:
+        """Make sure that facts of these days (their first instants) have a place."""
+        unsure = [day for day in days if day not in self._settled]
+        if not unsure:
+            return
+        # One at a time: two transactions that each make several places could wait for each other.
+        await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": _PARTITIONS_LOCK})
+        for day in unsure:
+            if await ensure_partition(tx, "usage_facts", day, "day"):
+                self._settled.add(day)
 
     async def add_dims(self, tx: Tx, by_id: Mapping[UUID, Dims]) -> None:
         connection = await driver_connection(tx)

@@ -1,0 +1,61 @@
+# Everything runs in .venv, from pinned locks; nothing else on the machine is touched (but PostgreSQL's user, as root).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 1
+ROUNDS ?= 100
+
+.PHONY: help install install-dev up down test lint bench soak clean
+
+help:
+	@echo "make install   set up .venv: afterwards $(BIN)/skerry works"
+	@echo "make up        install, start a cloud on this machine, ask it a first question (flags: ARGS=\"--port 8081\")"
+	@echo "make down      stop it"
+	@echo "make test      install and run the whole suite"
+	@echo "make lint      ruff, mypy, import-linter"
+	@echo "make bench     the figures, beside their peers where these are there"
+	@echo "make soak      kill and fuzz rounds, many of them (ROUNDS=$(ROUNDS) SEED=$(SEED))"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	touch $@
+
+up: install
+	$(BIN)/skerry up --detach $(ARGS)
+	@echo
+	@echo '> Say hello to the person who has just started you.'
+	@$(BIN)/skerry chat --max-tokens 40 "Say hello to the person who has just started you."
+	@$(BIN)/python -m skerry.server where
+
+down:
+	$(BIN)/skerry down
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-dev
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/intake.py
+	$(BIN)/python benchmarks/gateway.py
+
+soak: install-dev
+	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) $(BIN)/python -m pytest tests/kill tests/gateway -m "soak or not soak" -s
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
