@@ -1,7 +1,6 @@
 """Prices over HTTP."""
 
 import httpx
-import pytest
 
 ROW = {"meter": "tokens_prompt", "unit_quantity": 1_000_000, "unit_price": "0.05"}
 
@@ -31,25 +30,25 @@ async def test_customers_do_not_publish(customer: httpx.AsyncClient) -> None:
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("row", "path"),
-    [
-        ({**ROW, "unit_price": 0.05}, "prices.0.unit_price"),
-        ({**ROW, "unit_price": "1e-3"}, "prices.0.unit_price"),
-        ({**ROW, "unit_price": "-1"}, "prices.0.unit_price"),
-        ({**ROW, "unit_quantity": 0}, "prices.0.unit_quantity"),
-        ({**ROW, "unit_quantity": 7, "unit_price": "1"}, "prices.0.unit_price"),
-        ({**ROW, "meter": "smiles"}, "prices.0.meter"),
-        ({**ROW, "charge_by": "time"}, "prices.0.charge_by"),
-        ({**ROW, "charge_by": "luck"}, "prices.0.charge_by"),
-        ({**ROW, "modle": "smol"}, "prices.0.modle"),
-        ({**ROW, "tiers": [{"from": 0}]}, "prices.0.tiers"),
-    ],
-)
-async def test_a_bad_row_is_refused_by_its_place(operator: httpx.AsyncClient, row: dict, path: str) -> None:
-    answer = await operator.post("/price-books", json={"currency": "USD", "prices": [row]})
-    assert answer.status_code == 422, answer.text
-    assert path in [error["path"].removeprefix("body.") for error in answer.json()["errors"]]
+BAD_ROWS = [
+    ({**ROW, "unit_price": 0.05}, "prices.0.unit_price"),
+    ({**ROW, "unit_price": "1e-3"}, "prices.0.unit_price"),
+    ({**ROW, "unit_price": "-1"}, "prices.0.unit_price"),
+    ({**ROW, "unit_quantity": 0}, "prices.0.unit_quantity"),
+    ({**ROW, "unit_quantity": 7, "unit_price": "1"}, "prices.0.unit_price"),
+    ({**ROW, "meter": "smiles"}, "prices.0.meter"),
+    ({**ROW, "charge_by": "time"}, "prices.0.charge_by"),
+    ({**ROW, "charge_by": "luck"}, "prices.0.charge_by"),
+    ({**ROW, "modle": "smol"}, "prices.0.modle"),
+    ({**ROW, "tiers": [{"from": 0}]}, "prices.0.tiers"),
+]
+
+
+async def test_a_bad_row_is_refused_by_its_place(operator: httpx.AsyncClient) -> None:
+    for row, path in BAD_ROWS:
+        answer = await operator.post("/price-books", json={"currency": "USD", "prices": [row]})
+        assert answer.status_code == 422, (row, answer.text)
+        assert path in [error["path"].removeprefix("body.") for error in answer.json()["errors"]], row
 
 
 async def test_an_empty_book_and_one_of_the_past_are_refused(operator: httpx.AsyncClient) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -29,7 +30,6 @@ def config(options: dict) -> AgentConfig:
         nodes=(LocalNode("local-1", 4, 1 << 30, accelerators, shared),),
         allowed_uids=frozenset(options.get("allowed_uids", [os.getuid()])),
         run_as=RunAs(*options["run_as"]) if options.get("run_as") else None,
-        lifeline_fd=os.open(options["lifeline"], os.O_RDONLY) if "lifeline" in options else None,
         cgroups=cgroup_folders() if options.get("cgroups", True) else {},
         log_bytes=options.get("log_bytes", 8 << 20),
         log_parts=options.get("log_parts", 4),
@@ -47,4 +47,5 @@ def run(options_json: str, ready: Callable[[], None]) -> None:
     options = json.loads(options_json)
     log.configure("agent")
     runner = asyncio.run if options.get("plain_loop") else uvloop.run
-    runner(serve(config(options), ready))
+    lifeline = os.open(options["lifeline"], os.O_RDONLY) if "lifeline" in options else None
+    runner(serve(replace(config(options), lifeline_fd=lifeline), ready))

@@ -24,6 +24,11 @@ from tests.compute.zygote import Zygote
 SERVICE = 'echo "{\\"address\\": \\"http://127.0.0.1:1\\"}" > $SKERRY_REPORT; while :; do sleep 0.2; done'
 
 
+ROUNDS = int(os.environ.get("SKERRY_ROUNDS") or 3)
+FIRST_SEED = int(os.environ.get("SKERRY_SEED") or 1)
+SEEDS = range(FIRST_SEED, FIRST_SEED + ROUNDS)
+
+
 class ControllerProcess:
     def __init__(self, zygote: Zygote, database_url: str, agent: AgentProcess) -> None:
         self._zygote = zygote
@@ -144,7 +149,7 @@ async def test_the_agents_death_disturbs_no_workload(
     assert leaders(agent, steady) == before
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_a_controller_killed_at_any_moment_starts_nothing_twice(
     control: Control, controller: ControllerProcess, agent: AgentProcess, seed: int
 ) -> None:
@@ -155,7 +160,7 @@ async def test_a_controller_killed_at_any_moment_starts_nothing_twice(
     script = f"echo x >> {counts}/$SKERRY_ATTEMPT; {SERVICE}"
     controller.start()
     workloads = [await create(control, script) for _ in range(3)]
-    for _ in range(2):
+    for _ in range(4):
         # From before its first claim to after its last write.
         with suppress(TimeoutError):
             async with asyncio.timeout(chance.random() * 0.3):

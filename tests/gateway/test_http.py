@@ -150,7 +150,8 @@ async def test_everything_else_is_passed_to_the_server_written_anew(fake):
     async with running(server_url=f"http://127.0.0.1:{fake.port}") as bench:
         reader, writer = await connect(bench)
         writer.write(
-            b"POST /api/v1/things?a=b HTTP/1.1\r\nhost: me\r\nauthorization: Bearer sk-x\r\nx-skerry-client-ip: 6.6.6.6\r\n"
+            b"POST /api/v1/things?a=b HTTP/1.1\r\nhost: me\r\nauthorization: Bearer sk-x\r\n"
+            b"x-skerry-client-ip: 6.6.6.6\r\n"
             b"x-forwarded-for: 6.6.6.6\r\nconnection: keep-alive, x-secret\r\ncontent-length: 7\r\n\r\n" + b'{"a":1}'
         )
         status, body = await read_answer(reader)

@@ -1,11 +1,13 @@
 """The life of a key, from its making to its end."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import text
 
+from skerry.db.notify import KEYS, Listener
 from skerry.identity.errors import (
     ExpiredKey,
     GrantTooWide,
@@ -21,6 +23,7 @@ from skerry.kernel.errors import Invalid, NotFound
 from skerry.kernel.money import Money
 from skerry.runtime.events import EventLog
 from skerry.runtime.secrets import Keyring
+from tests.waiting import eventually
 
 READ, WRITE = Scope.READ, Scope.WRITE
 
@@ -195,6 +198,30 @@ async def test_every_change_has_a_higher_number_and_is_in_the_next_snapshot(iden
         seen = before
 
 
+async def test_a_later_change_cannot_be_seen_before_an_earlier_one(identity, people):
+    """Else a gateway that has seen the later number would never ask for the earlier one."""
+    async with identity.db.transaction() as first:
+        earlier = await identity.keys.store.next_seq(first)
+        later = asyncio.create_task(_commit_a_number(identity))
+        await asyncio.wait([later], timeout=0.2)
+        assert not later.done()
+    assert await later > earlier
+
+
+async def test_gateways_are_told_of_every_change(identity, people, minted):
+    told = []
+    listener = Listener(
+        identity.db.url, [KEYS], lambda _, payload: told.append(payload), lambda: told.append("connected")
+    )
+    listening = asyncio.create_task(listener.run())
+    await eventually(lambda: told == ["connected"])
+    key = (await minted()).key
+    await identity.rotate_key(people.customer, key.id)
+    await identity.revoke_key(people.customer, key.id)
+    await eventually(lambda: told == ["connected", key.id, key.id, key.id])
+    listening.cancel()
+
+
 async def test_a_snapshot_has_one_record_for_each_secret(identity, people, clock, keyring, minted):
     old = await minted(READ, models=frozenset({"a"}), limits=KeyLimits(tokens_per_minute=5))
     new = await identity.rotate_key(people.customer, old.key.id, grace_seconds=10)
@@ -237,6 +264,11 @@ async def _acting_in(identity, principal, ref):
     from skerry.identity.access import Access
 
     return await Access(identity).within(principal, ref)
+
+
+async def _commit_a_number(identity):
+    async with identity.db.transaction() as tx:
+        return await identity.keys.store.next_seq(tx)
 
 
 async def _seq(identity):

@@ -55,7 +55,7 @@ async def test_what_comes_in_is_summed_up(metering: Metering, fact: MakeFact) ->
     async with metering.db.transaction() as tx:
         await metering.intake(tx, [one])
     async with asyncio.timeout(10):
-        while not roller.hours:  # noqa: ASYNC110
+        while not roller.hours:
             await asyncio.sleep(0.02)
     stopping.set()
     await task

@@ -15,7 +15,7 @@ async def test_each_resource_has_a_timeline(customer):
     await customer.post(f"/api/v1/api-keys/{key['id']}/rotate")
     await customer.delete(f"/api/v1/api-keys/{key['id']}")
     timeline = (await customer.get(f"/api/v1/api-keys/{key['id']}/events")).json()["data"]
-    assert [event["type"] for event in timeline] == ["api_key.create", "api_key.rotate", "api_key.revoke"]
+    assert [event["type"] for event in timeline] == ["api_key.created", "api_key.rotated", "api_key.revoked"]
     assert (await customer.get("/api/v1/api-keys/key_unknown/events")).status_code == 404
 
 
@@ -29,7 +29,7 @@ async def test_a_project_s_timeline_comes_in_pages(customer):
         if not page["has_more"]:
             break
         query["after"] = page["next_cursor"]
-    assert seen == ["project.create", "api_key.create"] + ["service_account.create"] * 3
+    assert seen == ["project.created", "api_key.created"] + ["service_account.created"] * 3
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ async def test_members_come_and_go_but_the_last_owner_stays(customer):
     assert (await customer.delete(f"/api/v1/members/{owner['id']}")).status_code == 200
     assert [m["email"] for m in (await customer.get("/api/v1/members")).json()["data"]] == ["bob@example.org"]
     timeline = (await customer.get(f"/api/v1/members/{second['id']}/events")).json()["data"]
-    assert [event["type"] for event in timeline] == ["member.create", "member.update"]
+    assert [event["type"] for event in timeline] == ["member.created", "member.updated"]
 
 
 async def test_what_is_no_address_is_refused(customer, subtests):

@@ -81,10 +81,10 @@ class Trail:
         verb: str,
         detail: Mapping[str, Any],
     ) -> None:
-        """A change of something that a project owns: an event on its timeline and an entry in the trail."""
+        """A change of something of a project: an entry `api_key.create` in the trail, an event `api_key.created`."""
         data = {**detail, "by": actor.key_name if actor else SYSTEM}
         await self.events.record(
-            tx, project=project, resource=resource, type=f"{kind}.{verb}", data=data, resource_kind=kind
+            tx, project=project, resource=resource, type=f"{kind}.{verb}d", data=data, resource_kind=kind
         )
         entry = AuditEntry(f"{kind}.{verb}", resource, detail=detail)
         await self.record(tx, actor, entry, organization=organization, project=project)

@@ -173,6 +173,7 @@ def continued(query: UsageQuery, page: PageRequest) -> tuple[UsageQuery, Key | N
     try:
         begin, *rest = page.after
         moment = require_utc(datetime.fromisoformat(begin))
+        "".join(rest).encode()  # a half of a surrogate pair is text to JSON, and not to PostgreSQL
     except (ValueError, OverflowError):
         rest = []
     if len(rest) != 1 + len(query.group_by):

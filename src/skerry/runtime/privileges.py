@@ -18,6 +18,7 @@ from importlib.machinery import (
     SourceFileLoader,
     SourcelessFileLoader,
 )
+from pathlib import Path
 
 from skerry.db.osuser import OsUser, ensure_system_user
 
@@ -57,7 +58,7 @@ def _keep_modules_reachable() -> None:
         return
     roots: list[tuple[str, str]] = []
     for folder in sorted(
-        {os.path.realpath(entry) for entry in sys.path if os.path.isdir(entry)}, key=len, reverse=True
+        {os.path.realpath(entry) for entry in sys.path if Path(entry).is_dir()}, key=len, reverse=True
     ):
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         roots.append((folder, f"/proc/self/fd/{descriptor}"))

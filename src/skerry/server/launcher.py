@@ -1,4 +1,4 @@
-"""`skerry up`: opens port and folders, starts the database, brings it up to date, starts the roles, keeps them running."""
+"""`skerry up`: opens port and folders, starts the database and brings it up to date, starts roles and keeps them up."""
 
 import fcntl
 import json

@@ -31,7 +31,7 @@ from skerry.db.notify import BUDGETS, notify
 from skerry.identity.model import Principal
 from skerry.identity.service import Identity
 from skerry.kernel.clock import Clock, floor_hour
-from skerry.kernel.errors import FieldError, Invalid
+from skerry.kernel.errors import FieldError, Invalid, Malformed
 from skerry.kernel.ids import IdFactory, KeyId, OrganizationId, ProjectId, new_id
 from skerry.kernel.money import Money, decimal_from_nano, plain
 from skerry.kernel.paging import Page, PageRequest
@@ -139,7 +139,9 @@ class Budgets:
         return replace(budget, balance=balance)
 
     async def list_budgets(self, principal: Principal, page: PageRequest) -> Page[Budget]:
-        """The project's and its keys', and those of its organization with its credit limit."""
+        """The project's and its keys', and those of its organization with its credit limit. Raises Malformed."""
+        if page.after is not None and not (len(page.after) == 1 and page.after[0].isascii()):
+            raise Malformed("after is not a cursor of this list", code="bad_cursor")
         async with self.db.transaction() as tx:
             await self._ensure_credit(tx, principal)
             found = await self._accounts.page(tx, principal.project_id, principal.organization_id, page)

@@ -90,7 +90,7 @@ class TimelineEvent(BaseModel):
         return cls(
             id=event.id,
             at=event.at,
-            type=event.entry.action,
+            type=f"{event.entry.action}d",  # the trail says what was done, a timeline what happened: `member.created`
             resource=event.entry.resource,
             resource_kind=event.entry.action.partition(".")[0],
             data={**event.entry.detail, "by": event.key_name},

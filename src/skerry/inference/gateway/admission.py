@@ -1,5 +1,6 @@
 """May this request run, and what may it cost at most? Pure checks over the snapshot; each refusal names its reason."""
 
+import json
 import math
 import time
 
@@ -52,14 +53,12 @@ def check_parameters(route: RouteState, request: Request) -> None:
     """Raises ApiError 400 that names the first parameter the engine does not have, or that contradicts another."""
     unset = route.unset[type(request)]
     if not unset(request):
-        name = unset.first_set(request)
-        message = f"The parameter '{name}' is not supported by the model '{request.model}'."
-        raise bad_request(message, param=name, code="unsupported_parameter")
+        _drop_harmless(route, request, unset.set_ones(request))
     if request.stream_options is not None and not request.stream:
         message = "'stream_options' is only allowed when 'stream' is true."
         raise bad_request(message, param="stream_options", code="invalid_value")
     if isinstance(request, CompletionRequest):
-        _check_prompt(request)
+        _check_prompt(route, request)
 
 
 def clean(request: Request) -> None:
@@ -128,10 +127,28 @@ def _prompts(request: CompletionRequest) -> int:
     return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
 
 
-def _check_prompt(request: CompletionRequest) -> None:
+def _drop_harmless(route: RouteState, request: Request, names: list[str]) -> None:
+    """Leave out what asks for nothing special; refuse the rest."""
+    harmless = route.route.profile.accepts
+    for name in names:
+        value = getattr(request, name)
+        # `1 == True` in Python, not in JSON.
+        if not any(value == accepted and type(value) is type(accepted) for accepted in harmless.get(name, ())):
+            message = f"The parameter '{name}' is not supported by the model '{request.model}'."
+            if name in harmless:
+                allowed = " or ".join(json.dumps(accepted) for accepted in harmless[name])
+                message = f"For the model '{request.model}', '{name}' can only be {allowed}."
+            raise bad_request(message, param=name, code="unsupported_parameter")
+        setattr(request, name, None)
+
+
+def _check_prompt(route: RouteState, request: CompletionRequest) -> None:
     prompt = request.prompt
     if prompt == "" or prompt == []:
         raise bad_request("'prompt' is missing or empty.", param="prompt", code="missing_required_parameter")
     if isinstance(prompt, list) and len({type(part) for part in prompt}) > 1:
         message = "'prompt' is a text, a list of texts, a list of token ids, or a list of such lists; not a mixture."
         raise bad_request(message, param="prompt", code="invalid_value")
+    if not route.route.profile.many_prompts and _prompts(request) > 1:
+        message = f"The model '{request.model}' takes one prompt a request."
+        raise bad_request(message, param="prompt", code="unsupported_parameter")

@@ -4,16 +4,16 @@ The order of the end matters: the record is in the kernel before the last byte o
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from skerry.inference.gateway import admission, sse
-from skerry.inference.gateway.balances import Denied, Reservation
+from skerry.inference.gateway.charge import Charge
 from skerry.inference.gateway.connection import ClientConnection, HttpRequest
 from skerry.inference.gateway.errors import ApiError, unavailable
-from skerry.inference.gateway.pricing import plain_atto
-from skerry.inference.gateway.refusals import exhausted, from_engine
+from skerry.inference.gateway.heads import plain_head, stream_head, usage_event
+from skerry.inference.gateway.refusals import from_engine
 from skerry.inference.gateway.snapshot import ReplicaState, RouteState
 from skerry.inference.gateway.upstream import UpstreamConnection
 from skerry.inference.gateway.wire import (
@@ -25,76 +25,37 @@ from skerry.inference.gateway.wire import (
     encode,
     parse,
 )
-from skerry.kernel.errors import Unavailable
-from skerry.kernel.money import atto_to_nano_ceil
-from skerry.runtime.journal.records import AnswerRecord, Counted
+from skerry.inference.model import Route
 
 if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
 
 MAX_ATTEMPTS = 3
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-    b"x-request-id: %b\r\n%b%b%b\r\n"
-)
-PLAIN_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"x-request-id: %b\r\nx-skerry-cost: %b\r\n%b%b%b\r\n"
-)
 
 
 class InferenceExchange:
     """A chat or text completion, streamed or not. It is the handler of its upstream connection."""
 
     __slots__ = (
-        "_answer",
-        "_attempts",
-        "_ceiling",
-        "_chat",
-        "_client",
-        "_egress",
-        "_ended",
-        "_events",
-        "_failure",
-        "_gateway",
-        "_head_sent",
-        "_http",
-        "_key",
-        "_paused",
-        "_replica",
-        "_request",
-        "_request_id",
-        "_reservation",
-        "_route",
-        "_status",
-        "_stream",
-        "_t0",
-        "_upstream",
-        "_wants_usage",
-        "id",
-        "text",
-        "waits_since",
+        "_answer", "_attempts", "_charge", "_chat", "_client", "_egress", "_ended", "_events", "_gateway", "_head_sent",
+        "_http", "_replica", "_request", "_request_id", "_status", "_stream", "_upstream", "_wants_usage",
+        "admitted_at", "id", "waits_since",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, chat: bool) -> None:
         self._gateway, self._client, self._http, self._chat = gateway, client, http, chat
         self.id = gateway.new_id()
         self._request_id = self.id.hex().encode()
-        self._t0 = time.time_ns() // 1000
-        self._attempts = self._egress = self._ceiling = 0
-        self._reservation: Reservation | None = None
+        self.admitted_at = time.time_ns() // 1000
+        """Unix microseconds."""
+        self._charge: Charge | None = None
         self._replica: ReplicaState | None = None
         self._upstream: UpstreamConnection | None = None
         self._answer: list[bytes] = []
         self._events: sse.EventStream | None = None
-        self._head_sent = self._ended = self._paused = False
-        self._failure = self._status = 0
+        self._attempts = self._egress = self._status = 0
+        self._head_sent = self._ended = self._stream = False
         self.waits_since = 0.0
-
-    @property
-    def admitted_at(self) -> int:
-        """Unix microseconds."""
-        return self._t0
 
     # --- admission
     def start(self) -> None:
@@ -110,57 +71,38 @@ class InferenceExchange:
         now = gateway.now()
         if not gateway.snapshot.is_trusted(now):
             raise unavailable("The gateway has not heard from its database for too long", code="database_unavailable")
-        key = self._key = admission.authenticate(gateway.snapshot, gateway.digest(self._http.authorization))
+        key = admission.authenticate(gateway.snapshot, gateway.digest(self._http.authorization))
         body = self._http.body
         request: Request = parse(chat_decoder, body) if self._chat else parse(completion_decoder, body)
-        route = self._route = admission.find_route(gateway.snapshot, key, request.model)
+        route = admission.find_route(gateway.snapshot, key, request.model)
         admission.check_parameters(route, request)
         if not gateway.journal.has_room:
             raise unavailable("No usage can be recorded now, so nothing is served", code="journal_full", retry_after=5)
-        admission.check_rate(key, now)
         prompt, completion = admission.ceiling_tokens(route, request, len(body))
-        self._ceiling = atto_to_nano_ceil(route.prices.at(self._t0).ceiling(prompt, completion))
+        admission.check_rate(key, now)
         self._stream = bool(request.stream)
         self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
         self._request = request
-        self._reserve()
-
-    def _reserve(self) -> None:
-        """Take the ceiling from the balances; raises ApiError 402 and 503."""
-        gateway, key = self._gateway, self._key
-        try:
-            if not key.ready:
-                if key.trouble is not None:
-                    trouble, key.trouble = key.trouble, None
-                    raise trouble
-                gateway.accounts_wanted(key, self._reserve_again)
-                return
-            self._reservation = gateway.balances.reserve(key.accounts, self._ceiling, self._reserve_again)
-        except Denied as denied:
-            raise exhausted(denied, self._ceiling, self._route.prices.currency) from None
-        except Unavailable as away:
-            raise unavailable(away.detail, code=away.code, retry_after=away.retry_after or 1) from None
-        if self._reservation is not None:
-            self._prepare()
+        charge = self._charge = Charge(gateway, self.id, self.admitted_at, key, route)
+        charge.bound(prompt, completion)
+        if charge.reserve(self._reserve_again):
+            self._prepare(charge)
 
     def _reserve_again(self) -> None:
         """A lease or the key's accounts have come, or will not."""
-        if self._ended:
+        charge = self._charge
+        if self._ended or charge is None:
             return
         try:
-            try:
-                self._gateway.balances.raise_refusal(self._key.accounts, self._ceiling)
-            except Denied as denied:
-                raise exhausted(denied, self._ceiling, self._route.prices.currency) from None
-            except Unavailable as away:
-                raise unavailable(away.detail, code=away.code, retry_after=away.retry_after or 1) from None
-            self._reserve()
+            charge.check_refusal()
+            if charge.reserve(self._reserve_again):
+                self._prepare(charge)
         except ApiError as error:
             self._refuse(error)
 
-    def _prepare(self) -> None:
+    def _prepare(self, charge: Charge) -> None:
         """Write the body for the engine, then go to a replica."""
-        request, route = self._request, self._route.route
+        request, route = self._request, charge.route.route
         admission.clean(request)
         request.model = route.upstream_model
         if self._stream:
@@ -171,27 +113,28 @@ class InferenceExchange:
             setattr(request, route.profile.max_tokens_field, limit)
         body = encode(request, route.profile.extra)
         self._http.body = b"%d\r\n\r\n%b" % (len(body), body)
-        self.dispatch()
+        self._go(charge.route)
 
     # --- to a replica
-    def dispatch(self, avoid: ReplicaState | None = None) -> None:
-        """Send to the best replica, or wait for one."""
-        gateway = self._gateway
-        replica = self._route.pick(gateway.now(), avoid)
-        if replica is None and avoid is not None:
-            replica = self._route.pick(gateway.now())
-        if replica is None:
-            try:
-                gateway.waiting_room.enter(self, self._route)
-            except ApiError as error:
-                self._refuse(error)
-            return
-        self._send(replica)
-
     def reroute(self, route: RouteState) -> None:
         """Out of the waiting room: the endpoint's replicas have changed."""
-        self._route = route
-        self.dispatch()
+        if self._charge is not None:
+            self._charge.route = route
+            self._go(route)
+
+    def _go(self, route: RouteState, avoid: ReplicaState | None = None) -> None:
+        """Send to the best replica, or wait for one."""
+        gateway = self._gateway
+        replica = route.pick(gateway.now(), avoid)
+        if replica is None and avoid is not None:
+            replica = route.pick(gateway.now())
+        if replica is not None:
+            self._send(replica)
+            return
+        try:
+            gateway.waiting_room.enter(self, route)
+        except ApiError as error:
+            self._refuse(error)
 
     def give_up(self, error: ApiError) -> None:
         """Waited too long, or the replica was silent too long."""
@@ -229,9 +172,9 @@ class InferenceExchange:
 
     def _retry(self, why: str, avoid: ReplicaState | None) -> None:
         self._let_go()
-        if self._attempts < MAX_ATTEMPTS:
+        if self._attempts < MAX_ATTEMPTS and self._charge is not None:
             self._gateway.metrics.retries += 1
-            self.dispatch(avoid)
+            self._go(self._charge.route, avoid)
             return
         self._gateway.log.warning("replica_failed", request_id=self._request_id.decode(), why=why)
         self._refuse(unavailable("The model's replica failed. Please try again.", code="replica_failed"))
@@ -244,7 +187,7 @@ class InferenceExchange:
         if self._stream:
             kind = next((value for name, value in headers if name == b"content-type"), b"")
             if kind.startswith(b"text/event-stream"):
-                route = self._route.route
+                route = self._about
                 self._events = sse.EventStream(route.name if route.upstream_model != route.name else None)
             else:
                 self._status = 0
@@ -273,12 +216,12 @@ class InferenceExchange:
             return
         if self._status != 200:
             replica = self._replica
-            if self._status >= 500 and self._attempts < MAX_ATTEMPTS and replica and len(self._route.replicas) > 1:
+            if self._status >= 500 and self._attempts < MAX_ATTEMPTS and replica and self._has_others():
                 self._answer, self._egress = [], 0
                 self._retry(f"status {self._status}", avoid=replica)
                 return
             self._gateway.log.info("engine_refused", status=self._status, request_id=self._request_id.decode())
-            self._refuse(from_engine(self._status, b"".join(self._answer), self._request.model, self._route.route))
+            self._refuse(from_engine(self._status, b"".join(self._answer), self._about))
         elif self._events is not None:
             if self._events.content or self._events.usage:
                 self._finish_stream()
@@ -320,31 +263,25 @@ class InferenceExchange:
             self._ended = True
             self._gateway.spawn(self._count_and_record(499))
         else:
-            self._end_unrecorded()
+            self._end()
 
     # --- the end
     def _finish_plain(self) -> None:
         body = b"".join(self._answer)
         try:
-            usage = sse.chunk_decoder.decode(body)
-            route = self._route.route
-            if route.upstream_model != route.name:
-                body = sse.rename(body, route.name)
+            answer = sse.chunk_decoder.decode(body)
+            about = self._about
+            if about.upstream_model != about.name:
+                body = sse.rename(body, about.name)
         except (msgspec.MsgspecError, sse.BadStream):
             self._refuse(unavailable("The model's answer could not be read", code="bad_answer"))
             return
         self._egress = len(body)
-        cost = self._record(usage.usage, len(usage.choices), 200)
+        cost = self._record(answer.usage, len(answer.choices), 200)
         if cost is None:
             return
-        head = PLAIN_HEAD % (
-            len(body),
-            self._request_id,
-            plain_atto(cost),
-            admission.rate_headers(self._key),
-            self._replica.id_header if self._replica else b"",
-            self._connection_header(),
-        )
+        key = self._paid.key
+        head = plain_head(len(body), self._request_id, cost, key, self._replica, self._connection_header())
         self._client.transport.write(head + body)
         self._close()
 
@@ -356,7 +293,7 @@ class InferenceExchange:
         framed = b"%x\r\n%b\r\n" % (len(data), data) if self._http.http11 else data
         if not self._head_sent:
             self._head_sent = True
-            self._gateway.metrics.first_token(time.time() - self._t0 / 1e6)
+            self._gateway.metrics.first_token(time.time() - self.admitted_at / 1e6)
             framed = self._stream_head() + framed
         client.transport.write(framed)
 
@@ -370,24 +307,22 @@ class InferenceExchange:
         if cost is None:
             return
         if self._wants_usage:
-            tail = self._usage_event(events, cost) + tail
+            created = self.admitted_at // 1_000_000
+            tail = usage_event(events, self._paid.route, cost, self.id, created, self._chat) + tail
         self._end_stream(tail)
 
     def _interrupted(self, why: str) -> None:
         """The replica died in the middle: what was delivered is what is charged, and the client is told."""
         self._gateway.log.warning("stream_interrupted", request_id=self._request_id.decode(), why=why)
-        if self._replica is not None:
-            self._gateway.metrics.interrupted += 1
+        self._gateway.metrics.interrupted += 1
         error = unavailable("The model's replica failed in the middle of the answer.", code="replica_failed")
+        self._drop_upstream()
         if not self._head_sent:
-            self._drop_upstream()
             self._refuse(error)
             return
         events = self._events
-        self._drop_upstream()
-        if self._record(events.usage if events else None, events.content if events else 0, 502) is None:
-            return
-        self._end_stream(error.event())
+        if self._record(events.usage if events else None, events.content if events else 0, 502) is not None:
+            self._end_stream(error.event())
 
     def _end_stream(self, tail: bytes) -> None:
         framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(tail), tail) if self._http.http11 else tail
@@ -398,76 +333,29 @@ class InferenceExchange:
         self._close()
 
     def _record(self, usage: sse.Usage | None, content: int, status: int) -> int | None:
-        """Write the record and settle. The cost in atto-units; None where the journal failed (the client was told)."""
-        counted: Counted = "engine" if usage is not None else "gateway"
-        if usage is None:
-            usage = sse.Usage(completion_tokens=content)
-        route, key = self._route, self._key
-        now = time.time_ns() // 1000
-        cached = usage.cached
-        prompt = usage.prompt_tokens - cached
-        cost = route.prices.at(now).cost(prompt, cached, usage.completion_tokens, self._egress)
-        nano = atto_to_nano_ceil(cost)
-        about, reservation = route.route, self._reservation or []
-        record = AnswerRecord(
-            self.id, key.project, key.id, about.model_name, about.endpoint,
-            self._replica.replica.id if self._replica else "", about.site, about.capacity_class, about.charge_by,
-            prompt, cached, usage.completion_tokens, self._egress, self._t0, now, counted, status,
-            tuple([lease.id for _, lease in reservation]), nano,
-        )  # fmt: skip
+        """The cost in atto-units; None where the journal failed, and then the client was told."""
         try:
-            self._gateway.journal.append(record)
+            return self._paid.record(usage, content, status, self._egress, self._stream, self._replica)
         except OSError as error:
             self._gateway.journal_failed(error)
             self._journal_failed()
             return None
-        if self._reservation is not None:
-            self._gateway.balances.settle(self._reservation, self._ceiling, nano)
-            self._reservation = None
-        key.tokens.level -= usage.prompt_tokens + usage.completion_tokens
-        self._gateway.metrics.answered(self._stream, status, prompt, cached, usage.completion_tokens, self._t0, now)
-        return cost
 
     async def _count_and_record(self, status: int) -> None:
         """After the client has gone: ask the replica how long the prompt was, then record what was delivered."""
         events = self._events
         usage = events.usage if events is not None else None
+        content = events.content if events is not None else 0
         if usage is None and self._replica is not None:
-            prompt = await self._gateway.count_prompt(self._replica, self._route.route, self._request)
+            prompt = await self._gateway.count_prompt(self._replica, self._about, self._request)
             if prompt:
-                usage = sse.Usage(prompt_tokens=prompt, completion_tokens=events.content if events else 0)
-        self._ended = False
-        self._record(usage, events.content if events else 0, status)
-        self._end_unrecorded()
-
-    def _usage_event(self, events: sse.EventStream, cost: int) -> bytes:
-        skerry = {"cost": plain_atto(cost).decode(), "currency": self._route.prices.currency}
-        payload = events.usage_event
-        if payload is None:
-            usage = events.usage or sse.Usage(completion_tokens=events.content)
-            total = usage.prompt_tokens + usage.completion_tokens
-            shown: dict[str, Any] = {
-                "id": f"cmpl-{self.id.hex()}",
-                "object": "chat.completion.chunk" if self._chat else "text_completion",
-                "created": self._t0 // 1_000_000,
-                "model": self._route.route.name,
-                "choices": [],
-                "usage": {
-                    "prompt_tokens": usage.prompt_tokens,
-                    "completion_tokens": usage.completion_tokens,
-                    "total_tokens": total,
-                },
-            }
-            payload = sse.encoder.encode(shown)
-        elif self._route.route.upstream_model != self._route.route.name:
-            payload = sse.rename(payload, self._route.route.name)
-        return b"data: " + sse.with_fields(payload, {"skerry": skerry}) + b"\n\n"
+                usage = sse.Usage(prompt_tokens=prompt, completion_tokens=content)
+        self._record(usage, content, status)
+        self._end()
 
     def _stream_head(self) -> bytes:
-        chunked = b"transfer-encoding: chunked\r\n" if self._http.http11 else b""
-        replica = self._replica.id_header if self._replica else b""
-        limits = admission.rate_headers(self._key) + replica
-        return STREAM_HEAD % (self._request_id, limits, chunked, self._connection_header())
+        key, http11 = self._paid.key, self._http.http11
+        return stream_head(self._request_id, key, self._replica, http11, self._connection_header())
 
     def _connection_header(self) -> bytes:
         if not self._keeps_alive():
@@ -493,22 +381,34 @@ class InferenceExchange:
         self._gateway.metrics.refused(error.status, error.code)
         self._client.send_error(error, self._http, self._request_id.decode())
         keep_alive = self._http.keep_alive and not error.close
-        self._end_unrecorded()
+        self._end()
         self._client.finished(keep_alive)
 
     def _journal_failed(self) -> None:
         error = unavailable("The usage of this answer could not be recorded", code="journal_failed", retry_after=5)
         self._drop_upstream()
         if self._head_sent:
-            self._end_unrecorded()
+            self._end()
             self._client.transport.abort()
         else:
             self._refuse(error)
 
     def _close(self) -> None:
         keep_alive = self._keeps_alive()
-        self._end_unrecorded()
+        self._end()
         self._client.finished(keep_alive)
+
+    @property
+    def _paid(self) -> Charge:
+        assert self._charge is not None
+        return self._charge
+
+    @property
+    def _about(self) -> Route:
+        return self._paid.route.route
+
+    def _has_others(self) -> bool:
+        return len(self._paid.route.replicas) > 1
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -520,12 +420,11 @@ class InferenceExchange:
         if replica is not None:
             replica.in_flight -= 1
 
-    def _end_unrecorded(self) -> None:
+    def _end(self) -> None:
         """Release everything that is still held. Safe to call more than once."""
         self._ended = True
-        if self._reservation is not None:
-            self._gateway.balances.release(self._reservation, self._ceiling)
-            self._reservation = None
+        if self._charge is not None:
+            self._charge.release()
         self._let_go()
         self._gateway.waiting_room.leave(self)
         self._gateway.in_flight.pop(self, None)

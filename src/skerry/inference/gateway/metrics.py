@@ -42,9 +42,7 @@ class GatewayMetrics:
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.seconds, self.first_seconds = Histogram(), Histogram()
 
-    def answered(
-        self, stream: bool, status: int, prompt: int, cached: int, completion: int, begun: int, ended: int
-    ) -> None:
+    def answered(self, stream: bool, prompt: int, cached: int, completion: int, begun: int, ended: int) -> None:
         """One record was written. Times are Unix microseconds."""
         if stream:
             self.streams += 1

@@ -11,11 +11,9 @@ if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
 
 HOP_BY_HOP = frozenset(
-    [
-        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
-        b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"expect", b"host", b"x-request-id", b"forwarded", b"via",
-    ]
-)  # fmt: skip
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
+    b"upgrade content-length expect host x-request-id forwarded via".split()
+)
 OURS = (b"x-forwarded-", b"x-skerry-", b"x-real-")
 TARGET = re.compile(rb"/[\x21-\x7e]*\Z")
 METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])

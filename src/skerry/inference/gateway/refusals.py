@@ -32,7 +32,7 @@ def exhausted(denied: Denied, ceiling: int, currency: str) -> ApiError:
     return ApiError(402, message, code="insufficient_quota")
 
 
-def from_engine(status: int, body: bytes, model: str, route: Route) -> ApiError:
+def from_engine(status: int, body: bytes, route: Route) -> ApiError:
     """An engine's refusal in our words. Its 400 is the caller's; all else is ours, without a word about the inside."""
     if status in (400, 413, 422):
         error = _error_object(body)

@@ -150,5 +150,9 @@ class Pools:
 
 
 def _refused(route: Route) -> dict[type, FieldsUnset]:
-    have = route.profile.parameters
-    return {kind: FieldsUnset(optional_fields(kind) - have) for kind in (ChatRequest, CompletionRequest)}
+    chat = route.profile.parameters
+    text = chat if route.profile.completion_parameters is None else route.profile.completion_parameters
+    return {
+        ChatRequest: FieldsUnset(optional_fields(ChatRequest) - chat),
+        CompletionRequest: FieldsUnset(optional_fields(CompletionRequest) - text),
+    }

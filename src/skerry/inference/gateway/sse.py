@@ -112,6 +112,8 @@ class EventStream:
                 if not chunk.choices:
                     self.usage_event = payload
                     return b""
+                # Some engines send it beside the last choice. The client gets it in a chunk of its own, if it asked.
+                payload = without_fields(payload, ("usage", "timings"))
         self.content += len(_CONTENT.findall(payload))
         if self._model is not None:
             payload = rename(payload, self._model)
@@ -128,8 +130,17 @@ def rename(payload: bytes, model: str) -> bytes:
     return encoder.encode(fields)
 
 
+def without_fields(payload: bytes, names: tuple[str, ...]) -> bytes:
+    """The object without some of its fields."""
+    fields = object_decoder.decode(payload)
+    for name in names:
+        fields.pop(name, None)
+    return encoder.encode(fields)
+
+
 def with_fields(payload: bytes, extra: dict[str, Any]) -> bytes:
     """The object with further fields at its end."""
     fields: dict[str, Any] = dict(object_decoder.decode(payload))
+    fields.pop("timings", None)
     fields.update(extra)
     return encoder.encode(fields)

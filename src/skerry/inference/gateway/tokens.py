@@ -8,7 +8,7 @@ import orjson
 
 from skerry.inference.gateway.snapshot import ReplicaState
 from skerry.inference.gateway.upstream import UpstreamConnection
-from skerry.inference.gateway.wire import ChatRequest, Request
+from skerry.inference.gateway.wire import ChatRequest, Request, encode
 from skerry.inference.model import Route
 
 COUNT_SECONDS = 5.0
@@ -16,6 +16,7 @@ COUNT_SECONDS = 5.0
 
 class _Tokens(msgspec.Struct):
     tokens: list[msgspec.Raw] = []
+    input_tokens: int | None = None
 
 
 class _Call:
@@ -47,19 +48,25 @@ class _Call:
 async def count_prompt(replica: ReplicaState, route: Route, request: Request) -> int:
     """Tokens of the prompt by the replica's own tokenizer; 0 where it has none, is gone or too slow.
 
-    The chat template's own tokens are left out: a little less than was used, never more.
+    Where the engine counts only plain text, the chat template's own tokens are left out: a little less than was used,
+    never more.
     """
-    path = route.profile.tokenize_path
-    if path is None:
+    profile = route.profile
+    if isinstance(request, ChatRequest) and profile.chat_count_path is not None:
+        path, body = profile.chat_count_path, encode(request)
+    elif profile.tokenize_path is not None:
+        path, body = profile.tokenize_path, orjson.dumps({"content": prompt_text(request)})
+    else:
         return 0
     connection: UpstreamConnection | None = None
     try:
         async with asyncio.timeout(COUNT_SECONDS):
             connection = replica.pool.get() or await replica.pool.connect()
             call = _Call()
-            connection.send(call, _tokenize_request(replica, path, prompt_text(request)))
-            answer = await call.answer
-        return min(len(msgspec.json.decode(answer, type=_Tokens).tokens), route.context_length)
+            connection.send(call, _call_bytes(replica, path, body))
+            counted = msgspec.json.decode(await call.answer, type=_Tokens)
+        count = len(counted.tokens) if counted.input_tokens is None else counted.input_tokens
+        return min(count, route.context_length)
     except (OSError, msgspec.MsgspecError):
         if connection is not None:
             connection.abandon()
@@ -81,8 +88,7 @@ def prompt_text(request: Request) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(part for part in prompt if isinstance(part, str))
 
 
-def _tokenize_request(replica: ReplicaState, path: str, text: str) -> bytes:
-    body = orjson.dumps({"content": text})
+def _call_bytes(replica: ReplicaState, path: str, body: bytes) -> bytes:
     key = replica.replica.key
     lines = [
         f"POST {path} HTTP/1.1",

@@ -215,8 +215,8 @@ class FieldsUnset:
     def __call__(self, request: Request) -> bool:
         return bool(self._read(request) == self._unset)
 
-    def first_set(self, request: Request) -> str:
-        return next(name for name in self.names if getattr(request, name) is not None)
+    def set_ones(self, request: Request) -> list[str]:
+        return [name for name in self.names if getattr(request, name) is not None]
 
 
 def optional_fields(kind: type[Request]) -> frozenset[str]:

@@ -23,6 +23,8 @@ from skerry.kernel.ids import AttemptId
 
 _PEER: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _IDLE_SECONDS: Final = 60.0
+_LOCK_SECONDS: Final = 2.0
+_LOCK_PAUSE_SECONDS: Final = 0.02
 _FORBIDDEN: Final = "forbidden"
 _BAD_CALL: Final = "bad_call"
 
@@ -46,7 +48,7 @@ class Agent:
 
     async def run(self, stopping: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Raises AgentRunning; any other error means that it lost track of a task and wants to be started again."""
-        lock = _lock(self._config.state)
+        lock = await _lock(self._config.state)
         try:
             supervisor = Supervisor(self._config, self._clock)
             supervisor.recover()
@@ -164,12 +166,27 @@ def _problem(code: str, message: str) -> wire.Reply:
     return wire.Reply(problem=wire.Problem(code, message))
 
 
-def _lock(folder: Path) -> int:
+async def _lock(folder: Path) -> int:
+    """Held until its descriptor is closed.
+
+    An agent that was killed while starting a task leaves the lock with the child until that executes its command:
+    once the lock is had, every task there is carries its mark and can be found.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        async with asyncio.timeout(_LOCK_SECONDS):
+            while not _try_lock(lock):
+                await asyncio.sleep(_LOCK_PAUSE_SECONDS)
+    except TimeoutError:
         os.close(lock)
         raise AgentRunning(f"another agent is running with {folder}") from None
     return lock
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

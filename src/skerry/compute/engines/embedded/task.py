@@ -203,7 +203,7 @@ class Task:
         """Until nothing of it is left; a process that cannot die (stuck in the kernel) is left to the next sweep."""
         try:
             async with asyncio.timeout(_SWEEP_SECONDS):
-                while self._kill_leftovers():  # noqa: ASYNC110 - nobody tells of the end of others' children
+                while self._kill_leftovers():
                     await asyncio.sleep(_PAUSE_SECONDS)
         except TimeoutError:
             self._log.warning("leftovers_do_not_die", seconds=_SWEEP_SECONDS)
