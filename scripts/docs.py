@@ -37,19 +37,18 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 FOLDER = ROOT / "docs" / "reference"
 HEAD = "<!-- Made by `python scripts/docs.py` from the code. Do not edit. -->\n\n"
-PROCESS_METRICS = "skerry_process_up"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    stale = [name for name, text in pages().items() if _read(FOLDER / name) != text]
-    for name in stale:
+    stale = {name: text for name, text in pages().items() if _read(FOLDER / name) != text}
+    for name, text in stale.items():
         print(f"{name} is not current: run python scripts/docs.py" if check else f"docs/reference/{name}")
         if not check:
             FOLDER.mkdir(parents=True, exist_ok=True)
-            (FOLDER / name).write_text(pages()[name], encoding="utf-8")
+            (FOLDER / name).write_text(text, encoding="utf-8")
     return 1 if check and stale else 0
 
 
@@ -318,7 +317,7 @@ def states_page() -> Iterator[str]:
         own = _own_doc(enum)
         if own:
             yield own + "\n"
-        machine = next((m for name, m in machines if set(m._table) == set(enum)), None)
+        machine = next((m for m in machines if isinstance(next(iter(m._table)), enum)), None)
         said = _attribute_docs(enum, module)
         steps = " may become |" if machine else ""
         yield f"| value |{steps} meaning |\n|---|{'---|' if machine else ''}---|"
@@ -339,11 +338,9 @@ def _enums() -> Iterator[tuple[ModuleType, type[StrEnum]]]:
                 yield module, value
 
 
-def _machines() -> Iterator[tuple[str, StateMachine[Any]]]:
+def _machines() -> Iterator[StateMachine[Any]]:
     for module, _ in _enums():
-        for name, value in vars(module).items():
-            if isinstance(value, StateMachine):
-                yield name, value
+        yield from (value for value in vars(module).values() if isinstance(value, StateMachine))
 
 
 # --- helpers
@@ -359,7 +356,13 @@ def _attribute_docs(cls: type, module: ModuleType | None = None) -> dict[str, st
     body = cast(ast.ClassDef, ast.parse(source).body[0]).body
     found: dict[str, str] = {}
     for node, after in zip(body, [*body[1:], None], strict=True):
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        target = (
+            node.target
+            if isinstance(node, ast.AnnAssign)
+            else node.targets[0]
+            if isinstance(node, ast.Assign)
+            else None
+        )
         if not isinstance(target, ast.Name):
             continue
         comment = lines[node.lineno - 1].partition("  # ")[2]

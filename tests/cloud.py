@@ -179,10 +179,10 @@ class Cloud:
         """The operator's key, unless another one is given."""
         return {"authorization": f"Bearer {key or self.operator_key}"}
 
-    def openai(self, key: str | None = None, **options: Any) -> openai.OpenAI:
+    def sdk(self, key: str | None = None, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(**self._openai_options(key, options), http_client=httpx.Client(trust_env=False))
 
-    def async_openai(self, key: str | None = None, **options: Any) -> openai.AsyncOpenAI:
+    def async_sdk(self, key: str | None = None, **options: Any) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(**self._openai_options(key, options), http_client=httpx.AsyncClient(trust_env=False))
 
     def _openai_options(self, key: str | None, options: dict[str, Any]) -> dict[str, Any]:

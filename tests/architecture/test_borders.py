@@ -8,7 +8,6 @@ from tests.architecture.source import MODULES, ROOT
 PRIVATE = re.compile(r"^skerry\.(?P<domain>\w+)(?:\.\w+)*?\.(?:tables|store)(?:\.|$)")
 
 
-
 def test_tables_and_stores_are_private_to_their_domain() -> None:
     found = [
         f"{module.where}:{line} imports {name}"
@@ -54,7 +53,18 @@ def test_the_kernel_needs_the_standard_library_only() -> None:
 
 def test_rules_touch_nothing_outside() -> None:
     """`rules.py` takes values and returns values: no database, no network, no clock, no files."""
-    outside = ("skerry.db", "sqlalchemy", "psycopg", "httpx", "fastapi", "asyncio", "socket", "subprocess", "time.", "os.")
+    outside = (
+        "skerry.db",
+        "sqlalchemy",
+        "psycopg",
+        "httpx",
+        "fastapi",
+        "asyncio",
+        "socket",
+        "subprocess",
+        "time.",
+        "os.",
+    )
     found = [
         f"{module.where}:{line} imports {name}"
         for module in MODULES

@@ -37,11 +37,15 @@ def test_every_state_is_documented() -> None:
     for enum in str_enums():
         heading = f"### {enum.__name__} — `{enum.__module__}`"
         section = page.partition(heading)[2].partition("\n### ")[0]
-        missing += [f"{enum.__module__}.{enum.__name__}.{value.name}" for value in enum if f"`{value.value}`" not in section]
+        missing += [
+            f"{enum.__module__}.{enum.__name__}.{value.name}" for value in enum if f"`{value.value}`" not in section
+        ]
     assert not missing, f"run `python scripts/docs.py`: {missing}"
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.where.startswith(MONEY)], ids=lambda m: m.where)
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if module.where.startswith(MONEY)], ids=lambda m: m.where
+)
 def test_a_float_never_touches_money(module: Module) -> None:
     allowed = FLOAT_IS_FINE.get(module.where, ())
     found = [

@@ -89,7 +89,11 @@ def _is_explained(line: str) -> bool:
 
 def _is_bare(module: Module, node: ast.stmt) -> bool:
     """Public classes of the domain. Errors are excused: their fields and base say it, and so do wire schemas' fields."""
-    if not isinstance(node, ast.ClassDef) or node.name.startswith("_") or module.path.name in ("schemas.py", "errors.py"):
+    if (
+        not isinstance(node, ast.ClassDef)
+        or node.name.startswith("_")
+        or module.path.name in ("schemas.py", "errors.py")
+    ):
         return False
     if "schemas" in module.path.parts or "answers" in module.path.parts:
         return False

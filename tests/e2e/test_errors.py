@@ -30,7 +30,7 @@ ASK = [{"role": "user", "content": "Hello"}]
 )
 def test_bad_request_names_the_parameter(cloud: Cloud, change: dict, param: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        cloud.openai().chat.completions.create(**{"model": MODEL, "messages": ASK, "max_tokens": 2, **change})
+        cloud.sdk().chat.completions.create(**{"model": MODEL, "messages": ASK, "max_tokens": 2, **change})
     assert caught.value.param is not None
     assert caught.value.param.split(".")[0].split("[")[0] == param
     assert caught.value.code
@@ -39,20 +39,20 @@ def test_bad_request_names_the_parameter(cloud: Cloud, change: dict, param: str)
 def test_too_long_prompt_names_both_numbers(cloud: Cloud) -> None:
     long = [{"role": "user", "content": "bird " * 9000}]
     with pytest.raises(openai.BadRequestError, match=r"90\d\d.*8192") as caught:
-        cloud.openai().chat.completions.create(model=MODEL, messages=long, max_tokens=2)
+        cloud.sdk().chat.completions.create(model=MODEL, messages=long, max_tokens=2)
     assert caught.value.code == "context_length_exceeded"
 
 
 def test_unknown_model_lists_those_there_are(cloud: Cloud) -> None:
     with pytest.raises(openai.NotFoundError, match=MODEL) as caught:
-        cloud.openai().chat.completions.create(model="gpt-x", messages=ASK)
+        cloud.sdk().chat.completions.create(model="gpt-x", messages=ASK)
     assert caught.value.code == "model_not_found"
     assert caught.value.param == "model"
 
 
 def test_unknown_key_is_an_authentication_error(cloud: Cloud) -> None:
     with pytest.raises(openai.AuthenticationError) as caught:
-        cloud.openai("sk-" + "x" * 48).chat.completions.create(model=MODEL, messages=ASK)
+        cloud.sdk("sk-" + "x" * 48).chat.completions.create(model=MODEL, messages=ASK)
     assert caught.value.code == "unknown_key"
 
 
@@ -62,7 +62,7 @@ def test_unknown_key_is_an_authentication_error(cloud: Cloud) -> None:
 )
 def test_key_without_the_right_is_denied(cloud: Cloud, scopes: list[str], terms: dict, code: str) -> None:
     key = cloud.new_key(f"denied {code}", *scopes, **terms)["key"]
-    error = _first(lambda: cloud.openai(key).chat.completions.create(model=MODEL, messages=ASK, max_tokens=1))
+    error = _first(lambda: cloud.sdk(key).chat.completions.create(model=MODEL, messages=ASK, max_tokens=1))
     assert isinstance(error, openai.PermissionDeniedError)
     assert error.code == code
 
@@ -76,7 +76,7 @@ def test_control_api_needs_its_own_scope(cloud: Cloud) -> None:
 
 def test_over_its_rate_is_a_rate_limit_error(cloud: Cloud, upstream: FakeUpstream) -> None:
     key = cloud.new_key("slow", limits={"requests_per_minute": 2})["key"]
-    client = cloud.openai(key)
+    client = cloud.sdk(key)
     error = _first(lambda: client.chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3), tries=4)
     assert isinstance(error, openai.RateLimitError)
     assert 1 <= int(error.response.headers["retry-after"]) <= 60
@@ -87,13 +87,13 @@ def test_over_its_rate_is_a_rate_limit_error(cloud: Cloud, upstream: FakeUpstrea
 def test_too_large_body_is_refused(cloud: Cloud) -> None:
     huge = [{"role": "user", "content": "x" * (9 * 1024 * 1024)}]
     with pytest.raises(openai.APIStatusError) as caught:
-        cloud.openai().chat.completions.create(model=MODEL, messages=huge)
+        cloud.sdk().chat.completions.create(model=MODEL, messages=huge)
     assert caught.value.status_code == 413
 
 
 def test_unknown_path_is_not_found_in_openai_words(cloud: Cloud) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        cloud.openai().beta.assistants.list()
+        cloud.sdk().beta.assistants.list()
     assert caught.value.code
 
 

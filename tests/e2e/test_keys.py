@@ -42,7 +42,7 @@ def test_rotated_key_works_and_the_old_one_does_not(cloud: Cloud, upstream: Fake
 def test_exhausted_budget_is_402_and_was_never_overrun(cloud: Cloud, upstream: FakeUpstream) -> None:
     budget = Decimal("0.5")
     key = cloud.new_key("poor", limits={"budget": {"amount": str(budget), "currency": "USD"}})
-    client, spent, refused = cloud.openai(key["key"]), Decimal(0), None
+    client, spent, refused = cloud.sdk(key["key"]), Decimal(0), None
     for _ in range(100):
         try:
             raw = client.chat.completions.with_raw_response.create(model=SCRIPTED, messages=ASK, max_tokens=3)
@@ -66,7 +66,7 @@ def test_new_key_works_at_once(cloud: Cloud, upstream: FakeUpstream) -> None:
 
 def _refusal(cloud: Cloud, key: str) -> tuple[int, str | None] | None:
     try:
-        cloud.openai(key).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
+        cloud.sdk(key).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
     except openai.APIStatusError as error:
         return error.status_code, error.code
     return None

@@ -77,7 +77,7 @@ def test_logs_metrics_and_database_hold_neither_keys_nor_prompts(cloud: Cloud) -
     marker = f"skua{uuid4().hex}"
     key = cloud.new_key("discreet")["key"]
     words = [{"role": "user", "content": f"Say {marker}"}]
-    client = cloud.openai(key)
+    client = cloud.sdk(key)
     client.chat.completions.create(model=MODEL, messages=words, max_tokens=2)
     list(client.chat.completions.create(model=MODEL, messages=words, max_tokens=2, stream=True))
     # Errors are where words leak.

@@ -16,7 +16,7 @@ ASK = [{"role": "user", "content": "Name three birds."}]
 
 
 def test_chat_answers(cloud: Cloud) -> None:
-    answer = cloud.openai().chat.completions.create(model=MODEL, messages=ASK, max_tokens=8)
+    answer = cloud.sdk().chat.completions.create(model=MODEL, messages=ASK, max_tokens=8)
     assert answer.object == "chat.completion"
     assert answer.model == MODEL
     assert answer.choices[0].message.role == "assistant"
@@ -29,7 +29,7 @@ def test_chat_answers(cloud: Cloud) -> None:
 
 
 def test_same_seed_same_answer(cloud: Cloud) -> None:
-    client = cloud.openai()
+    client = cloud.sdk()
     answers = [
         client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=8, temperature=0, seed=7)
         .choices[0].message.content
@@ -40,14 +40,14 @@ def test_same_seed_same_answer(cloud: Cloud) -> None:
 
 def test_stop_ends_the_answer(cloud: Cloud) -> None:
     counting = [{"role": "user", "content": "Repeat exactly: one two three four five"}]
-    answer = cloud.openai().chat.completions.create(
+    answer = cloud.sdk().chat.completions.create(
         model=MODEL, messages=counting, max_tokens=16, temperature=0, stop=["three"]
     )
     assert "three" not in (answer.choices[0].message.content or "")
 
 
 def test_stream_comes_in_pieces(cloud: Cloud) -> None:
-    chunks = list(cloud.openai().chat.completions.create(model=MODEL, messages=ASK, max_tokens=8, stream=True))
+    chunks = list(cloud.sdk().chat.completions.create(model=MODEL, messages=ASK, max_tokens=8, stream=True))
     pieces = [choice.delta.content for chunk in chunks for choice in chunk.choices if choice.delta.content]
     assert len(pieces) > 1
     assert [c.finish_reason for chunk in chunks for c in chunk.choices][-1] in ("length", "stop")
@@ -55,13 +55,13 @@ def test_stream_comes_in_pieces(cloud: Cloud) -> None:
 
 
 def test_stream_without_include_usage_has_no_usage_chunk(cloud: Cloud) -> None:
-    chunks = list(cloud.openai().chat.completions.create(model=MODEL, messages=ASK, max_tokens=2, stream=True))
+    chunks = list(cloud.sdk().chat.completions.create(model=MODEL, messages=ASK, max_tokens=2, stream=True))
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
 
 
 def test_usage_in_stream_has_tokens_and_cost(cloud: Cloud) -> None:
     chunks = list(
-        cloud.openai().chat.completions.create(
+        cloud.sdk().chat.completions.create(
             model=MODEL, messages=ASK, max_tokens=8, stream=True, stream_options={"include_usage": True}
         )
     )
@@ -75,7 +75,7 @@ def test_usage_in_stream_has_tokens_and_cost(cloud: Cloud) -> None:
 
 
 def test_completions_answer(cloud: Cloud) -> None:
-    answer = cloud.openai().completions.create(model=MODEL, prompt="The sea is", max_tokens=6)
+    answer = cloud.sdk().completions.create(model=MODEL, prompt="The sea is", max_tokens=6)
     assert answer.object == "text_completion"
     assert answer.choices[0].text
     assert answer.usage is not None
@@ -84,7 +84,7 @@ def test_completions_answer(cloud: Cloud) -> None:
 
 def test_completions_stream(cloud: Cloud) -> None:
     chunks = list(
-        cloud.openai().completions.create(
+        cloud.sdk().completions.create(
             model=MODEL, prompt="The sea is", max_tokens=6, stream=True, stream_options={"include_usage": True}
         )
     )
@@ -94,7 +94,7 @@ def test_completions_stream(cloud: Cloud) -> None:
 
 
 def test_models_are_listed_and_found(cloud: Cloud) -> None:
-    client = cloud.openai()
+    client = cloud.sdk()
     assert MODEL in [model.id for model in client.models.list()]
     assert client.models.retrieve(MODEL).owned_by
     with pytest.raises(openai.NotFoundError):
@@ -102,7 +102,7 @@ def test_models_are_listed_and_found(cloud: Cloud) -> None:
 
 
 def test_raw_answer_names_request_replica_limits_and_cost(cloud: Cloud) -> None:
-    raw = cloud.openai().chat.completions.with_raw_response.create(model=MODEL, messages=ASK, max_tokens=2)
+    raw = cloud.sdk().chat.completions.with_raw_response.create(model=MODEL, messages=ASK, max_tokens=2)
     for name in ("x-request-id", "x-skerry-replica", "x-ratelimit-limit-requests", "x-ratelimit-remaining-tokens"):
         assert raw.headers.get(name), name
     assert Decimal(raw.headers["x-skerry-cost"]) > 0
@@ -110,7 +110,7 @@ def test_raw_answer_names_request_replica_limits_and_cost(cloud: Cloud) -> None:
 
 
 async def test_async_chat_and_stream_at_once(cloud: Cloud) -> None:
-    async with cloud.async_openai() as client:
+    async with cloud.async_sdk() as client:
 
         async def stream() -> str:
             answer = await client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=6, stream=True)
@@ -131,7 +131,7 @@ async def test_many_at_once_each_get_their_own_answer(cloud: Cloud, upstream: Fa
         await exchange.json({"model": exchange.body["model"], "usage": usage, **answer})
 
     upstream.default = echo
-    async with cloud.async_openai() as client:
+    async with cloud.async_sdk() as client:
         answers = await asyncio.gather(
             *(
                 client.chat.completions.create(

@@ -22,7 +22,7 @@ def key(cloud: Cloud, request: pytest.FixtureRequest) -> dict:
 def test_failing_upstream_is_a_server_error_with_retry_after(cloud: Cloud, upstream: FakeUpstream, key: dict) -> None:
     upstream.default = failing
     with pytest.raises(openai.InternalServerError) as caught:
-        cloud.openai(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
+        cloud.sdk(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
     assert caught.value.status_code == 503
     assert int(caught.value.response.headers["retry-after"]) >= 1
     assert "broken" not in str(caught.value)
@@ -30,7 +30,7 @@ def test_failing_upstream_is_a_server_error_with_retry_after(cloud: Cloud, upstr
 
 def test_sdk_retries_and_pays_once(cloud: Cloud, upstream: FakeUpstream, key: dict) -> None:
     upstream.scripts.extend([failing, well])
-    answer = cloud.openai(key["key"], max_retries=2).chat.completions.create(
+    answer = cloud.sdk(key["key"], max_retries=2).chat.completions.create(
         model=SCRIPTED, messages=ASK, max_tokens=3
     )
     assert answer.usage is not None
@@ -41,13 +41,13 @@ def test_sdk_retries_and_pays_once(cloud: Cloud, upstream: FakeUpstream, key: di
 def test_time_out_of_a_plain_answer_stops_the_upstream(cloud: Cloud, upstream: FakeUpstream, key: dict) -> None:
     upstream.default = falling_silent
     with pytest.raises(openai.APITimeoutError):
-        cloud.openai(key["key"], timeout=0.5).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
+        cloud.sdk(key["key"], timeout=0.5).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
     eventually_sync(lambda: upstream.gone == 1, 5)
 
 
 def test_time_out_is_retried(cloud: Cloud, upstream: FakeUpstream, key: dict) -> None:
     upstream.scripts.append(falling_silent)
-    answer = cloud.openai(key["key"], timeout=0.7, max_retries=1).chat.completions.create(
+    answer = cloud.sdk(key["key"], timeout=0.7, max_retries=1).chat.completions.create(
         model=SCRIPTED, messages=ASK, max_tokens=3
     )
     assert answer.choices[0].message.content
@@ -58,7 +58,7 @@ def test_leaving_a_stream_stops_the_upstream_and_charges_what_came(
     cloud: Cloud, upstream: FakeUpstream, key: dict
 ) -> None:
     upstream.default = trickling
-    stream = cloud.openai(key["key"]).chat.completions.create(
+    stream = cloud.sdk(key["key"]).chat.completions.create(
         model=SCRIPTED, messages=ASK, max_tokens=1000, stream=True
     )
     for _ in range(4):
@@ -73,7 +73,7 @@ def test_stream_broken_in_the_middle_is_an_error_and_charged_as_delivered(
     cloud: Cloud, upstream: FakeUpstream, key: dict
 ) -> None:
     upstream.default = tearing
-    stream = cloud.openai(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=9, stream=True)
+    stream = cloud.sdk(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=9, stream=True)
     got = []
     with pytest.raises(openai.APIError, match="replica"):
         got.extend(stream)
@@ -83,5 +83,5 @@ def test_stream_broken_in_the_middle_is_an_error_and_charged_as_delivered(
 def test_upstream_that_is_not_there_is_a_server_error(cloud: Cloud, key: dict) -> None:
     cloud.add_upstream("nobody-home", "http://127.0.0.1:9/v1")
     with pytest.raises(openai.InternalServerError) as caught:
-        cloud.openai(key["key"], timeout=20).chat.completions.create(model="nobody-home", messages=ASK, max_tokens=3)
+        cloud.sdk(key["key"], timeout=20).chat.completions.create(model="nobody-home", messages=ASK, max_tokens=3)
     assert caught.value.status_code == 503

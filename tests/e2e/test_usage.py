@@ -19,7 +19,7 @@ SECONDS = 5.0
 
 def test_what_the_client_saw_is_what_is_counted_and_priced(cloud: Cloud) -> None:
     key = cloud.new_key("exact")
-    client = cloud.openai(key["key"])
+    client = cloud.sdk(key["key"])
     raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=ASK, max_tokens=6)
     plain = raw.parse()
     streamed = list(
@@ -53,7 +53,7 @@ def test_cached_tokens_are_counted_and_priced_apart(cloud: Cloud, upstream: Fake
 
     upstream.default = cached
     key = cloud.new_key("cached")
-    raw = cloud.openai(key["key"]).chat.completions.with_raw_response.create(
+    raw = cloud.sdk(key["key"]).chat.completions.with_raw_response.create(
         model=SCRIPTED, messages=ASK, max_tokens=5
     )
     eventually_equal(lambda: [found.tokens for found in records(cloud, key["id"])], [(40, 60, 5)], SECONDS)
@@ -70,7 +70,7 @@ def test_cached_tokens_are_counted_and_priced_apart(cloud: Cloud, upstream: Fake
 
 def test_hundred_answers_are_hundred_requests(cloud: Cloud, upstream: FakeUpstream) -> None:
     key = cloud.new_key("hundred")
-    client = cloud.openai(key["key"])
+    client = cloud.sdk(key["key"])
     for _ in range(100):
         client.chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
     wanted = {"requests": 100, "prompt": 900, "tokens_completion": 300}
@@ -82,7 +82,7 @@ def test_refused_requests_are_not_counted(cloud: Cloud, upstream: FakeUpstream) 
     headers = cloud.bearer(key["key"])
     for body in ({"model": "none", "messages": ASK}, {"model": SCRIPTED, "messages": ASK, "temperature": 99}):
         assert cloud._client.post("/v1/chat/completions", json=body, headers=headers).status_code >= 400
-    cloud.openai(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
+    cloud.sdk(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
     eventually_equal(lambda: [found.requests for found in records(cloud, key["id"])], [1], SECONDS)
 
 

@@ -48,7 +48,8 @@ async def test_it_outlives_the_database(monkeypatch) -> None:
     assert roller.hours == 1
 
 
-async def test_what_comes_in_is_summed_up(metering: Metering, fact: MakeFact) -> None:
+async def test_what_comes_in_is_summed_up(metering: Metering, fact: MakeFact, monkeypatch) -> None:
+    monkeypatch.setattr("skerry.metering.roller.PAUSE_SECONDS", 0.02)
     roller, stopping = Roller(metering), asyncio.Event()
     task = asyncio.create_task(roller.run(stopping))
     one = fact(5)

@@ -40,7 +40,7 @@ async def test_events_are_told_oldest_first_and_keep_their_order_within_a_moment
         "workload.step",
     )
     assert first.at == datetime(2026, 1, 1, tzinfo=UTC)
-    assert first.id.startswith("ev_")
+    assert first.id.startswith("evt_")
 
 
 async def test_pages_join_without_gap_or_repetition(events, database, clock):

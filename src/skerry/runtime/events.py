@@ -48,7 +48,7 @@ class EventLog:
         await self._months.cover(tx, now)
         await tx.execute(
             insert(events).values(
-                id=new_id("ev"),
+                id=new_id("evt"),
                 at=now,
                 project=project,
                 resource_kind=resource_kind,
