@@ -55,7 +55,7 @@ bench: install-dev
 	$(BIN)/python benchmarks/gateway.py
 
 soak: install-dev
-	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) $(BIN)/python -m pytest tests/kill tests/gateway -m "soak or not soak" -s
+	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) $(BIN)/python -m pytest tests/kill tests/gateway tests/journal tests/compute/test_compute_controller.py -m "soak or not soak" -s
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -45,7 +45,8 @@ def main() -> int:
     check = parser.parse_args().check
     stale = {name: text for name, text in pages().items() if _read(FOLDER / name) != text}
     for name, text in stale.items():
-        print(f"{name} is not current: run python scripts/docs.py" if check else f"docs/reference/{name}")
+        words = f"{name} is not current: run python scripts/docs.py" if check else f"docs/reference/{name}"
+        sys.stdout.write(words + "\n")
         if not check:
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / name).write_text(text, encoding="utf-8")
@@ -69,8 +70,8 @@ def pages() -> dict[str, str]:
 def cli_page() -> Iterator[str]:
     yield "# Command line\n"
     yield (
-        "Every list takes `--json`; stdout carries the answer and nothing else. Exit codes: 0 done, 1 it failed, 2 wrong "
-        "use, 3 not reachable, 4 not allowed.\n"
+        "Every list takes `--json`; stdout carries the answer and nothing else. Exit codes: 0 done, 1 it failed, 2 "
+        "wrong use, 3 not reachable, 4 not allowed.\n"
     )
     root = cast(click.Group, typer.main.get_command(cli))
     context = click.Context(root, info_name="skerry")
@@ -116,8 +117,8 @@ def api_page() -> Iterator[str]:
     yield "# HTTP API\n"
     yield (
         "All paths of the control API, and those of `/v1` that the server answers. `POST /v1/chat/completions` and "
-        "`POST /v1/completions` are the gateway's own and are those of the OpenAI API; the cloud itself shows the whole "
-        "document at `/openapi.json` and `/docs`. Every operation but `/healthz` and `/readyz` takes `Authorization: "
+        "`POST /v1/completions` are the gateway's own and are those of the OpenAI API; the cloud itself shows the "
+        "whole document at `/openapi.json` and `/docs`. Every operation but `/healthz` and `/readyz` takes `Authorization: "
         "Bearer sk-…`; errors are described in [errors](errors.md).\n"
     )
     for path, methods in sorted(api["paths"].items()):
@@ -205,8 +206,8 @@ def settings_page() -> Iterator[str]:
 def metrics_page() -> Iterator[str]:
     yield "# Metrics\n"
     yield (
-        "`GET /metrics` joins the pages of all processes on the machine, in Prometheus format. It takes an operator key or "
-        "`SKERRY_METRICS_TOKEN`. Every sample has the label `role`. No project or key is ever a label.\n"
+        "`GET /metrics` joins the pages of all processes on the machine, in Prometheus format. It takes an operator key "
+        "or `SKERRY_METRICS_TOKEN`. Every sample has the label `role`. No project or key is ever a label.\n"
     )
     for title, families in _metrics().items():
         yield f"## {title}\n"
@@ -261,9 +262,9 @@ def errors_page() -> Iterator[str]:
     yield "# Errors\n"
     yield textwrap.dedent(
         """\
-        Below `/api/v1` an error is `application/problem+json`: `type`, `title`, `status`, `code`, `detail` (what happened),
-        `suggestion` (what to do), and `errors`, a list of `{path, code, message}` for the fields at fault. Below `/v1` it
-        has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`. `429` and `503` carry `Retry-After`.
+        Below `/api/v1` an error is `application/problem+json`: `type`, `title`, `status`, `code`, `detail` (what
+        happened), `suggestion` (what to do), and `errors`, a list of `{path, code, message}` for the fields at fault.
+        Below `/v1` it has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`. `429` and `503` carry `Retry-After`.
 
         `code` is stable and meant for programs. An error may use a code more special than the ones below for a field.
         """
@@ -310,7 +311,7 @@ def _is_error(value: object) -> bool:
 # --- states
 def states_page() -> Iterator[str]:
     yield "# States and other fixed words\n"
-    yield "Every value of every enumeration in the code. What may follow what is a table; a step outside it is refused.\n"
+    yield "Every value of every enumeration in the code. What may follow what is a table; other steps are refused.\n"
     machines = list(_machines())
     for module, enum in _enums():
         yield f"### {enum.__name__} — `{enum.__module__}`\n"

@@ -76,7 +76,7 @@ def test_rules_touch_nothing_outside() -> None:
 
 
 def test_domains_stay_within_the_packages_that_are_declared() -> None:
-    """A new package must be put into the layers of `pyproject.toml`: import-linter says nothing of one it does not know."""
+    """A new package goes into the layers of `pyproject.toml`: import-linter says nothing of one it does not know."""
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     layers = declared[declared.index("layers = [") : declared.index("exhaustive")]
     unknown = {module.package for module in MODULES if module.package} - set(re.findall(r"\w+", layers)) - {"cli"}

@@ -88,7 +88,7 @@ def _is_explained(line: str) -> bool:
 
 
 def _is_bare(module: Module, node: ast.stmt) -> bool:
-    """Public classes of the domain. Errors are excused: their fields and base say it, and so do wire schemas' fields."""
+    """Public classes of the domain. Errors and wire schemas are excused: their base and their fields say it."""
     if (
         not isinstance(node, ast.ClassDef)
         or node.name.startswith("_")

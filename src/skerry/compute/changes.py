@@ -16,6 +16,8 @@ KIND: Final = "workload"
 
 
 class Changes:
+    """Writes steps, reasons, events and messages in the caller's transaction."""
+
     def __init__(self, events: EventLog, outbox: Outbox) -> None:
         self._events = events
         self._outbox = outbox

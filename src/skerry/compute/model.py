@@ -11,6 +11,8 @@ from skerry.kernel.states import StateMachine
 
 
 class WorkloadKind(StrEnum):
+    """What its end means."""
+
     JOB = "job"
     """Has an end of its own: exit code 0 is success."""
     SERVICE = "service"
@@ -19,6 +21,8 @@ class WorkloadKind(StrEnum):
 
 
 class WorkloadStatus(StrEnum):
+    """Where it is (DESIGN §2); `Desired` is where it is wanted."""
+
     PENDING = "pending"
     STARTING = "starting"
     RUNNING = "running"
@@ -39,6 +43,8 @@ WORKLOAD_TRANSITIONS: Final = StateMachine(
 
 
 class Desired(StrEnum):
+    """Whether it is wanted."""
+
     RUN = "run"
     STOP = "stop"
 
@@ -52,6 +58,8 @@ class ChargeBy(StrEnum):
 
 
 class CapacityClass(StrEnum):
+    """Where its capacity comes from (DESIGN §2)."""
+
     RESERVED = "reserved"
     ON_DEMAND = "on_demand"
     SPOT = "spot"
@@ -240,6 +248,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
+    """Something that runs as a gang of tasks on bound nodes."""
+
     id: WorkloadId
     project: ProjectId
     kind: WorkloadKind

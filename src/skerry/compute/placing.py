@@ -19,6 +19,8 @@ _NO_NODE_SECONDS: Final = 10.0
 
 
 class Placing:
+    """One placement at a time over the whole database, so that nothing is handed out twice."""
+
     def __init__(self, clock: Clock, changes: Changes, fleet: Fleet, new_id: IdFactory) -> None:
         self._clock = clock
         self._changes = changes

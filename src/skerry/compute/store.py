@@ -59,6 +59,8 @@ class NodeUse:
 
 
 class WorkloadStore:
+    """Workloads and attempts of one project."""
+
     async def insert(self, tx: Tx, workload: Workload, files: str | None) -> None:
         await tx.execute(
             insert(w).values(

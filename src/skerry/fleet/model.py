@@ -19,6 +19,8 @@ CPU: Final = "cpu"
 
 
 class NodeStatus(StrEnum):
+    """What the operator or the health checks say of a node."""
+
     REGISTERING = "registering"
     """Known, but not yet seen working."""
     READY = "ready"
@@ -90,6 +92,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Hall:
+    """A room of a site."""
+
     id: HallId
     name: str
     site: str

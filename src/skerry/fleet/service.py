@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 
 class Fleet:
+    """Facts about machines; what is promised or runs on them is known above."""
+
     def __init__(self, db: Database, clock: Clock, new_id: IdFactory = new_id) -> None:
         self.db = db
         self.clock = clock

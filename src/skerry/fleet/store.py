@@ -51,6 +51,8 @@ class Reader(Generic[T]):
 
 
 class SiteReader(Reader[Site]):
+    """Sites."""
+
     def __init__(self) -> None:
         super().__init__(select(t.sites), t.sites.c.id, t.sites.c.name)
 
@@ -70,6 +72,8 @@ class SiteReader(Reader[Site]):
 
 
 class HallReader(Reader[Hall]):
+    """Halls, with the name of their site."""
+
     def __init__(self) -> None:
         query = select(t.halls, t.sites.c.name.label("site")).join(t.sites)
         super().__init__(query, t.halls.c.id, t.halls.c.name)
@@ -79,6 +83,8 @@ class HallReader(Reader[Hall]):
 
 
 class LeafReader(Reader[Leaf]):
+    """Leaves, with the names of hall and site."""
+
     def __init__(self) -> None:
         query = (
             select(t.leaves, t.halls.c.name.label("hall"), t.sites.c.name.label("site"))
@@ -100,6 +106,8 @@ class LeafReader(Reader[Leaf]):
 
 
 class SkuReader(Reader[Sku]):
+    """SKUs."""
+
     def __init__(self) -> None:
         super().__init__(select(t.skus), t.skus.c.id, t.skus.c.name)
 
@@ -120,6 +128,8 @@ class SkuReader(Reader[Sku]):
 
 
 class NodeReader(Reader[Node]):
+    """Nodes, with the names of SKU, leaf and site."""
+
     def __init__(self) -> None:
         query = (
             select(

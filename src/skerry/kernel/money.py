@@ -7,8 +7,10 @@ the charge made from its usage are the same number.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 
+EXACT = 200
+"""Digits of sums: more than any amount has, so that nothing is ever rounded."""
 NANO = 10**9
 ATTO = 10**18
 NANO_MAX = 2**63 - 1
@@ -28,10 +30,12 @@ class Money:
             raise ValueError(f"{self.currency!r} is not an ISO 4217 currency code")
 
     def __add__(self, other: "Money") -> "Money":
-        return Money(self.amount + self._same_currency(other).amount, self.currency)
+        with localcontext(prec=EXACT):
+            return Money(self.amount + self._same_currency(other).amount, self.currency)
 
     def __sub__(self, other: "Money") -> "Money":
-        return Money(self.amount - self._same_currency(other).amount, self.currency)
+        with localcontext(prec=EXACT):
+            return Money(self.amount - self._same_currency(other).amount, self.currency)
 
     def to_nano(self) -> int:
         return nano_from_decimal(self.amount)
@@ -63,7 +67,8 @@ def plain(value: Decimal) -> str:
 
 def nano_from_decimal(amount: Decimal) -> int:
     """Nano-units of an amount. Raises ValueError where it is finer than 10⁻⁹ or does not fit an int64."""
-    scaled = amount.scaleb(9)
+    with localcontext(prec=EXACT):
+        scaled = amount.scaleb(9)
     if scaled != scaled.to_integral_value():
         raise ValueError(f"{plain(amount)} is finer than a nano-unit (10⁻⁹)")
     if abs(scaled) > NANO_MAX:
@@ -72,7 +77,7 @@ def nano_from_decimal(amount: Decimal) -> int:
 
 
 def decimal_from_nano(nano: int) -> Decimal:
-    return Decimal(nano).scaleb(-9)
+    return Decimal(f"{nano}E-9")
 
 
 def unit_price_to_atto(unit_price: Decimal, unit_quantity: int) -> int:
@@ -91,7 +96,7 @@ def unit_price_to_atto(unit_price: Decimal, unit_quantity: int) -> int:
 
 
 def decimal_from_atto(atto: int) -> Decimal:
-    return Decimal(atto).scaleb(-18)
+    return Decimal(f"{atto}E-18")  # from a text, since arithmetic would round to the context's digits
 
 
 def atto_to_nano_ceil(atto: int) -> int:

@@ -38,7 +38,7 @@ from skerry.server.events import EventFeed
 from skerry.server.health import Health, OperatorDoor, database_check, endpoint_check, engine_check
 from skerry.server.wiring import CataloguePricing
 
-TIMELINES = ("projects", "service-accounts", "api-keys", "workloads")
+TIMELINES = ("projects", "service-accounts", "api-keys", "workloads", "budgets")
 """Collections whose timelines are served by `server/events.py`; other domains mount their own."""
 
 

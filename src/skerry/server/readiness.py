@@ -20,7 +20,7 @@ def wait_until_ready(settings: Settings, child: "subprocess.Popen[bytes]", progr
     """0 when `/readyz` says so, 2 where the launcher cannot start, 1 where it does not become ready in time."""
     console = Console(stderr=True)
     started = time.monotonic()
-    words = "starting"
+    words, begun = "starting", False
     with console.status(words) as shown:
         for stage, text in _stages(progress, child, started + seconds):
             if stage == "error":
@@ -31,7 +31,9 @@ def wait_until_ready(settings: Settings, child: "subprocess.Popen[bytes]", progr
             if stage:
                 words = text
             shown.update(f"{words} … {time.monotonic() - started:.0f} s")
-            status = read_status(settings) if stage in ("", "started") else None
+            # Before its roles are started, whoever answers there is another cloud: this home's, if it runs already.
+            begun = begun or stage == "started"
+            status = read_status(settings) if begun and stage in ("", "started") else None
             if status is not None and status["ready"]:
                 shown.stop()
                 took = time.monotonic() - started

@@ -49,6 +49,8 @@ class BadGang(EngineRefused):
 
 
 class NodeCondition(StrEnum):
+    """Whether a node takes work, as its engine sees it."""
+
     READY = "ready"
     DRAINED = "drained"
     """Finishes what it has and takes nothing new."""
@@ -56,6 +58,8 @@ class NodeCondition(StrEnum):
 
 
 class GangStatus(StrEnum):
+    """Where the engine is with a gang."""
+
     PENDING = "pending"
     """Accepted, not started (an engine that queues)."""
     RUNNING = "running"

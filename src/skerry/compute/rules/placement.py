@@ -36,6 +36,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Place:
+    """The node, and the accelerators on it by index (none where they are only counted)."""
+
     node: Candidate
     devices: tuple[int, ...]
 

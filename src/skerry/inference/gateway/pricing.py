@@ -1,6 +1,6 @@
 """What an answer costs, in exact integers: atto-units (10⁻¹⁸) per token."""
 
-from bisect import bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 
 
@@ -34,11 +34,14 @@ class PriceSchedule:
     prices: tuple[TokenPrice, ...]
 
     def at(self, moment: int) -> TokenPrice:
-        """The price in force at `moment` (Unix microseconds)."""
+        """The price of usage that ends at `moment` (Unix microseconds).
+
+        A new price begins with the instant after `since`: the last instant decides, as it does for the hour of a fact.
+        """
         prices = self.prices
         if len(prices) == 1:
             return prices[0]
-        index = bisect_right(prices, moment, key=lambda price: price.since) - 1
+        index = bisect_left(prices, moment, key=lambda price: price.since) - 1
         return prices[index] if index >= 0 else FREE
 
 

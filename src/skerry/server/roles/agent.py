@@ -19,6 +19,8 @@ SHARED_STATE: Final = Path("/var/lib/skerry")
 
 
 class AgentContext(Protocol):
+    """What this role needs of a role's context."""
+
     @property
     def settings(self) -> Settings: ...
 

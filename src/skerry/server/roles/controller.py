@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
 from skerry.compute.reconciler import WorkloadReconciler
+from skerry.compute.watching import EngineWatcher, Sweeper
 from skerry.db.database import Database
 from skerry.db.notify import WORK, Listener
 from skerry.inference.probing import HttpProber
 from skerry.inference.reconciler import EndpointReconciler
 from skerry.kernel.errors import Unavailable
-from skerry.metering.service import PRUNE_A_PASS
+from skerry.metering.roller import Roller
 from skerry.runtime import telemetry
 from skerry.runtime.outbox import Dispatcher
 from skerry.runtime.reconciler import Loop, Wakes
@@ -24,7 +25,6 @@ from skerry.server.compose import Services, build
 from skerry.server.context import RoleContext
 
 ROLE = "controller"
-ROLL_UP_SECONDS = 0.5
 HOUSE_SECONDS = 600.0
 
 Observe = Callable[[str, str, float], None]
@@ -46,7 +46,9 @@ async def run(context: RoleContext) -> None:
         for job in (
             *work,
             listener.run(),
-            _repeat(lambda: _roll_up(services), ROLL_UP_SECONDS),
+            Roller(services.metering).run(context.stopping),
+            EngineWatcher(db, services.clock, services.engine).run(),
+            Sweeper(db, services.engine).run(),
             _repeat(lambda: _keep_house(services), HOUSE_SECONDS),
         )
     ]
@@ -54,8 +56,10 @@ async def run(context: RoleContext) -> None:
     try:
         # A loop that ends is a defect: better to start anew than to go on without it.
         done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            task.result()
+        if stopping not in done:
+            for task in done:
+                task.result()
+            raise RuntimeError("a loop of the controller has ended")
     finally:
         for task in (*tasks, stopping):
             task.cancel()
@@ -78,28 +82,20 @@ def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # 
     ]
 
 
-async def _roll_up(services: Services) -> bool:
-    return (await services.metering.roll_up_once()).more
-
-
-async def _keep_house(services: Services) -> bool:
-    forgotten = await services.metering.keep_house()
+async def _keep_house(services: Services) -> None:
     async with services.db.transaction() as tx:
         await services.billing.balances.keep_house(tx)
-    return forgotten >= PRUNE_A_PASS
 
 
-async def _repeat(job: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    """Again and again; at once where the job says that there is more. The database may go and come back."""
+async def _repeat(job: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Again and again. The database may go and come back."""
     log = structlog.get_logger("controller")
     while True:
-        more = False
         try:
-            more = await job()
+            await job()
         except Unavailable as error:
             log.warning("database_away", reason=error.detail)
-        if not more:
-            await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)
 
 
 def _observer(registry: CollectorRegistry) -> Observe:

@@ -19,6 +19,8 @@ _KEPT_AT_MOST: Final = 1000
 
 
 class Chores:
+    """One loop for all of them, since each is short."""
+
     def __init__(self, roster: Roster, recovery: Recovery) -> None:
         self._roster = roster
         self._recovery = recovery

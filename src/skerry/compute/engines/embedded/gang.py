@@ -11,6 +11,8 @@ from skerry.compute.model import Outcome
 
 @dataclass(slots=True)
 class Gang:
+    """Its tasks by rank; `ending` once it was told to end."""
+
     record: GangRecord
     tasks: dict[int, Task] = field(default_factory=dict)
     escalation: asyncio.Task[None] | None = None

@@ -16,6 +16,8 @@ from skerry.compute.model import Outcome
 
 
 class Recovery:
+    """Done once before the first call; its sweep for strays is done again now and then."""
+
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._log = structlog.get_logger(LOGGER)

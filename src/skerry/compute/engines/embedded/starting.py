@@ -20,6 +20,8 @@ _PROCESSES: Final = 8192
 
 
 class Starter:
+    """Turns a spec into a gang whose tasks are watched."""
+
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._shared = {node.name: node.shared for node in roster.config.nodes}

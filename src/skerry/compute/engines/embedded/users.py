@@ -18,6 +18,8 @@ class NoSuchUser(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
+    """Whom tasks run as."""
+
     uid: int
     gid: int
 

@@ -21,12 +21,16 @@ _LONGEST_ADDRESS: Final = 100  # sun_path has 108 bytes
 
 
 class Call(msgspec.Struct, frozen=True):
+    """A verb and its body, which is read once the verb is known."""
+
     verb: str
     body: msgspec.Raw
     version: int = VERSION
 
 
 class Problem(msgspec.Struct, frozen=True):
+    """Why the agent would not, or could not."""
+
     code: str
     message: str
 
@@ -39,6 +43,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class ReadLog(msgspec.Struct, frozen=True):
+    """Body of `logs`."""
+
     attempt: str
     rank: int
     offset: int
@@ -46,21 +52,29 @@ class ReadLog(msgspec.Struct, frozen=True):
 
 
 class SendSignal(msgspec.Struct, frozen=True):
+    """Body of `signal`."""
+
     attempt: str
     number: int
 
 
 class Cancel(msgspec.Struct, frozen=True):
+    """Body of `cancel`."""
+
     attempt: str
     grace_seconds: float
 
 
 class Drain(msgspec.Struct, frozen=True):
+    """Body of `drain`."""
+
     node: str
     reason: str
 
 
 class Events(msgspec.Struct, frozen=True):
+    """Body of `events`."""
+
     cursor: str
     wait_seconds: float
 
