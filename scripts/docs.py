@@ -118,8 +118,8 @@ def api_page() -> Iterator[str]:
     yield (
         "All paths of the control API, and those of `/v1` that the server answers. `POST /v1/chat/completions` and "
         "`POST /v1/completions` are the gateway's own and are those of the OpenAI API; the cloud itself shows the "
-        "whole document at `/openapi.json` and `/docs`. Every operation but `/healthz` and `/readyz` takes `Authorization: "
-        "Bearer sk-…`; errors are described in [errors](errors.md).\n"
+        "whole document at `/openapi.json` and `/docs`. Every operation but `/healthz` and `/readyz` takes "
+        "`Authorization: Bearer sk-…`; errors are described in [errors](errors.md).\n"
     )
     for path, methods in sorted(api["paths"].items()):
         for method, operation in methods.items():
@@ -206,8 +206,8 @@ def settings_page() -> Iterator[str]:
 def metrics_page() -> Iterator[str]:
     yield "# Metrics\n"
     yield (
-        "`GET /metrics` joins the pages of all processes on the machine, in Prometheus format. It takes an operator key "
-        "or `SKERRY_METRICS_TOKEN`. Every sample has the label `role`. No project or key is ever a label.\n"
+        "`GET /metrics` joins the pages of all processes on the machine, in Prometheus format. It takes an operator "
+        "key or `SKERRY_METRICS_TOKEN`. Every sample has the label `role`. No project or key is ever a label.\n"
     )
     for title, families in _metrics().items():
         yield f"## {title}\n"
@@ -264,7 +264,8 @@ def errors_page() -> Iterator[str]:
         """\
         Below `/api/v1` an error is `application/problem+json`: `type`, `title`, `status`, `code`, `detail` (what
         happened), `suggestion` (what to do), and `errors`, a list of `{path, code, message}` for the fields at fault.
-        Below `/v1` it has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`. `429` and `503` carry `Retry-After`.
+        Below `/v1` it has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`. `429` and `503` carry
+        `Retry-After`.
 
         `code` is stable and meant for programs. An error may use a code more special than the ones below for a field.
         """

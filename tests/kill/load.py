@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from tests.cloud import MODEL, Cloud
-from tests.e2e.scripted import Exchange
+from tests.gateway.upstream import Exchange, usage
 
 SCRIPTED = "scripted"
 CLIENTS = 6
@@ -17,8 +17,8 @@ LONGEST = 14
 """Tokens of the longest answer of the script."""
 REAL_TOKENS = 8
 PATIENCE_SECONDS = 25.0
-FIRST_PROMPT = 1000
-"""The script's answer to request `n` says that its prompt had so many tokens and `n` more: so a record can be known."""
+FILLER = " skerry" * 50
+"""The body's bytes bound the prompt's tokens, and these are invented below."""
 
 
 @dataclass(slots=True)
@@ -53,6 +53,12 @@ class Ask:
         return not self.complete and self.status in (0, 200)
 
 
+def invented_prompt(number: int) -> tuple[int, int]:
+    """Tokens of a request's prompt, not cached and cached, as the script tells them: no two requests have the same."""
+    whole, cached = 64 + number // 64, number % 64
+    return whole - cached, cached
+
+
 class PacedScript:
     """The upstream's side: as many tokens as asked, at a pace of the request's own."""
 
@@ -61,23 +67,23 @@ class PacedScript:
         """Tokens written, by request; of several tries the most."""
 
     async def __call__(self, exchange: Exchange) -> None:
-        number, pace = exchange.body["messages"][0]["content"].split()
+        number, pace, *_ = exchange.body["messages"][0]["content"].split()
         tokens, serial = exchange.body["max_tokens"], int(number)
-        prompt = FIRST_PROMPT + serial
+        fresh, cached = invented_prompt(serial)
         if exchange.body.get("stream"):
             await exchange.stream_head()
             for count in range(1, tokens + 1):
                 await asyncio.sleep(float(pace))
                 self.sent[serial] = max(count, self.sent.get(serial, 0))
                 await exchange.token()
-            await exchange.end(prompt=prompt, completion=tokens)
+            await exchange.end(fresh + cached, tokens, cached)
             return
         await asyncio.sleep(float(pace) * tokens)
         self.sent[serial] = tokens
         message = {"role": "assistant", "content": " skua" * tokens}
-        usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        await exchange.json({"model": exchange.body["model"], "choices": choices, "usage": usage})
+        used = usage(fresh + cached, tokens, cached)
+        await exchange.json({"model": exchange.body["model"], "choices": choices, "usage": used})
 
 
 @dataclass(slots=True)
@@ -122,9 +128,10 @@ class Load:
         return ask
 
     async def _ask(self, http: httpx.AsyncClient, ask: Ask) -> None:
+        filler = "" if ask.model == MODEL else FILLER
         body = {
             "model": ask.model,
-            "messages": [{"role": "user", "content": f"{ask.number} {self.rng.uniform(0.001, 0.03):.4f}"}],
+            "messages": [{"role": "user", "content": f"{ask.number} {self.rng.uniform(0.001, 0.03):.4f}{filler}"}],
             "max_tokens": ask.tokens,
         }
         if ask.streamed:
@@ -158,6 +165,6 @@ def _hear(ask: Ask, line: str) -> None:
             ask.told, ask.why = True, event["error"]["message"]
             return
         ask.pieces += sum(bool(choice["delta"].get("content")) for choice in event["choices"])
-        if usage := event.get("usage"):
-            ask.used = usage["prompt_tokens"], usage["completion_tokens"]
+        if used := event.get("usage"):
+            ask.used = used["prompt_tokens"], used["completion_tokens"]
             ask.cost = Decimal(event["skerry"]["cost"])

@@ -56,6 +56,7 @@ class Launcher:
     _url: str = ""
     _layout: Layout | None = None
     _lock: int = -1
+    _gate: tuple[int, int] = (-1, -1)
     _lifeline: tuple[int, int] = (-1, -1)
     _sockets: dict[str, socket.socket] = field(default_factory=dict)
     _supervisor: Supervisor | None = None
@@ -65,8 +66,10 @@ class Launcher:
         """Start everything and stay until SIGTERM or SIGINT. Raises CannotStart."""
         try:
             self._open()
-            self._start_database()
+            self._choose_database()
             self._start_roles()
+            self._start_database()
+            self._open_gate()
             self._stay()
         except (BadLayout, EmbeddedPostgresError, BadKeyring, BadSetting) as error:
             raise CannotStart(str(error)) from error
@@ -91,18 +94,20 @@ class Launcher:
         self._supervisor = Supervisor(self._layout.state / "logs", self._write_status)
         self._supervisor.watch(self._wakeup[0])
 
-    def _start_database(self) -> None:
+    def _choose_database(self) -> None:
         assert self._layout is not None
+        layout = self._layout
         if self.settings.database_url:
             self._url = self.settings.database_url
-            self.say("database", "external")
         else:
-            layout = self._layout
             log = layout.state / "logs" / "database.log"
             self._database = EmbeddedPostgres(layout.postgres, layout.sockets, log=log, binaries_dir=layout.programs)
+            self._url = self._database.url()
+
+    def _start_database(self) -> None:
+        if self._database is not None:
             self.say("database", "starting PostgreSQL")
             self._database.start()
-            self._url = self._database.url()
         self.say("migrate", "bringing the database up to date")
         self._bootstrap()
 
@@ -122,12 +127,24 @@ class Launcher:
             raise CannotStart(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the first start failed")
 
     def _start_roles(self) -> None:
+        """Begun before the database: they load their modules meanwhile, and then wait at the gate."""
         assert self._supervisor is not None and self._layout is not None
-        self.say("roles", "starting " + ", ".join(self.options.roles))
+        self._gate = os.pipe()
         if "server" in self.options.roles:
             self._sockets["server"] = _listen_unix(self._layout)
         for role in self.options.roles:
-            self._supervisor.start(self._process(role))
+            process = self._process(role)
+            descriptors, environment = process.descriptors, process.environment
+            process.descriptors = (*descriptors, self._gate[0])
+            process.environment = {**environment, roles.GATE_FD: str(self._gate[0])}
+            self._supervisor.start(process)
+            # The next process of this role, should it die, need not wait.
+            process.descriptors, process.environment = descriptors, environment
+
+    def _open_gate(self) -> None:
+        for descriptor in self._gate:
+            os.close(descriptor)
+        self._gate = (-1, -1)
         self.say("started", "waiting until the first model is ready")
 
     def _process(self, role: str) -> Process:
@@ -219,7 +236,7 @@ class Launcher:
             self._database.stop()
         if self._layout is not None and self._lock >= 0:
             (self._layout.state / "run" / STATUS_FILE).unlink(missing_ok=True)
-        for descriptor in (*self._lifeline, self._lock):
+        for descriptor in (*self._gate, *self._lifeline, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
 

@@ -29,6 +29,7 @@ KEEPS_ROOT = ("agent",)
 PARENT = "SKERRY_LAUNCHER_PID"
 GATEWAY_FD = "SKERRY_GATEWAY_FD"
 SERVER_FD = "SKERRY_SERVER_FD"
+GATE_FD = "SKERRY_GATE_FD"
 LIFELINE_FD = "SKERRY_LIFELINE_FD"
 VIRTUAL_NODES = "SKERRY_VIRTUAL_NODES"
 
@@ -54,6 +55,7 @@ def run_role(name: str) -> int:
     if os.environ.get(PARENT):
         end_with_parent(int(os.environ[PARENT]))
     _tune_collector()
+    _wait_at_gate()
     return _run(name, module, context)
 
 
@@ -69,6 +71,14 @@ def _context(settings: Settings) -> RoleContext:
         lifeline_fd=int(lifeline) if lifeline else None,
         virtual_nodes=int(os.environ.get(VIRTUAL_NODES) or 1),
     )
+
+
+def _wait_at_gate() -> None:
+    """Until the launcher says that the database is there, by closing its end of a pipe."""
+    gate = os.environ.pop(GATE_FD, None)
+    if gate:
+        os.read(int(gate), 1)
+        os.close(int(gate))
 
 
 def _inherited(variable: str) -> socket.socket | None:
