@@ -13,6 +13,7 @@ from skerry.metering.journal_intake import ShipResult, WrongPosition
 from skerry.runtime.journal import reader
 from skerry.runtime.journal.reader import Position, Tail
 from skerry.runtime.journal.records import Mark, Record
+from skerry.runtime.journal.segments import is_unfinished
 
 PAUSE_SECONDS = 0.2
 AWAY_SECONDS = 1.0
@@ -38,6 +39,8 @@ class Shipper:
     def __init__(self, root: Path, intake: Intake, now: Callable[[], float] = time.time) -> None:
         self._root, self._intake, self._now = root, intake, now
         self._positions: dict[str, Position] = {}
+        self._unreadable: dict[str, Position] = {}
+        """Where journals hold what cannot be read: said once."""
         self._log = structlog.get_logger("shipper")
         self.shipped = 0
         """Records sent since the start."""
@@ -66,7 +69,7 @@ class Shipper:
     async def ship_all(self) -> bool:
         """One pass over all journals; True where there may be more at once."""
         busy = False
-        for folder in sorted(path for path in self._root.iterdir() if path.is_dir()):
+        for folder in sorted(path for path in self._root.iterdir() if path.is_dir() and not is_unfinished(path)):
             with reader.shipping(folder) as mine:
                 if mine:
                     busy = await self._ship_some(folder) or busy
@@ -82,29 +85,34 @@ class Shipper:
         try:
             batch = reader.read_batch(folder, start)
         except reader.UnreadableRecord as error:
-            self._log.error("journal_unreadable", journal=journal, reason=str(error))
+            if self._unreadable.get(journal) != start:
+                self._log.error("journal_unreadable", journal=journal, reason=str(error))
+            self._unreadable[journal] = start
             return False
         if batch.end != batch.start:
-            await self._ship(journal, batch.start, batch.end, list(batch.records))
-            reader.drop_segments_before(folder, batch.end.segment)
+            if await self._ship(journal, batch.start, batch.end, list(batch.records)):
+                reader.drop_segments_before(folder, batch.end.segment)
             return True
         if not alive and batch.tail is not Tail.MORE:
             if batch.tail is Tail.TORN:
                 self._log.warning("journal_torn", journal=journal, segment=batch.end.segment, offset=batch.end.offset)
-            await self._ship(journal, batch.end, batch.end, [Mark(FOR_EVER)])
+            if not await self._ship(journal, batch.end, batch.end, [Mark(FOR_EVER)]):
+                return True
             reader.remove_journal(folder)
             self._positions.pop(journal, None)
             self._log.info("journal_finished", journal=journal)
         return False
 
-    async def _ship(self, journal: str, start: Position, end: Position, records: list[Record]) -> None:
+    async def _ship(self, journal: str, start: Position, end: Position, records: list[Record]) -> bool:
+        """False where another shipper was ahead: read on from where it came to."""
         try:
             result = await self._intake.ship(journal, start, end, records)
         except WrongPosition as error:
             self._positions[journal] = error.position
-            return
+            return False
         self._positions[journal] = result.position
         self.shipped += len(records)
+        return True
 
 
 async def _sleep(stopping: asyncio.Event, seconds: float) -> None:

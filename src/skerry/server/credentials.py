@@ -5,12 +5,16 @@ import secrets
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import tomli_w
 
-from skerry.identity.service import Identity
 from skerry.kernel.errors import Unauthorized
+
+if TYPE_CHECKING:
+    from skerry.identity.service import (
+        Identity,
+    )  # `skerry status` reads the file, and should not wait for a database library
 
 FILE: Final = "credentials.toml"
 _FIELDS: Final = ("url", "operator_key", "project_key")
@@ -34,7 +38,7 @@ class Ensured:
     note: str
 
 
-async def ensure(identity: Identity, home: Path, url: str) -> Ensured:
+async def ensure(identity: "Identity", home: Path, url: str) -> Ensured:
     """Make what the first start makes, and see to it that the file has two keys that work.
 
     Keys whose file was lost cannot be shown again: new ones are made beside them, and the note says so.
@@ -89,7 +93,7 @@ def _content(home: Path) -> dict[str, Any]:
         return {}
 
 
-async def _working(identity: Identity, secret: str | None) -> str | None:
+async def _working(identity: "Identity", secret: str | None) -> str | None:
     """The secret, if it is a key's that can be used."""
     try:
         await identity.authenticate(secret)

@@ -19,6 +19,7 @@ from skerry.runtime.secrets import BadKeyring, Keyring
 from skerry.runtime.settings import BadSetting, Settings
 from skerry.server import role as roles
 from skerry.server.layout import BadLayout, Layout
+from skerry.server.roles import PARENT
 from skerry.server.status import STATUS_FILE, write_status
 from skerry.server.supervisor import Process, Supervisor
 
@@ -159,7 +160,7 @@ class Launcher:
             "SKERRY_DATABASE_URL": self._url,
             "SKERRY_HOST": self.settings.host,
             "SKERRY_PORT": str(self.settings.port),
-            roles.PARENT: str(os.getpid()),
+            PARENT: str(os.getpid()),
             roles.VIRTUAL_NODES: str(self.options.virtual_nodes),
         }
         descriptors: list[int] = []

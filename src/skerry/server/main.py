@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.runtime.settings import BadSetting, Settings
-from skerry.server import role as roles
-from skerry.server.launcher import ALL_ROLES, CannotStart, Launcher, Options, Say, say_json, say_plain
+from skerry.server.roles import PARENT, ROLES
 
 APART = {"gateway": ("gateway", "shipper"), "server": ("server",), "controller": ("agent", "controller")}
 PROGRESS_FD = "SKERRY_PROGRESS_FD"
@@ -30,24 +29,24 @@ def main(arguments: list[str] | None = None) -> int:
         settings = _settings(given)
     except BadSetting as error:
         return _fail(str(error))
-    if given.command in roles.ROLES and os.environ.get(roles.PARENT):
-        return roles.run_role(given.command)
+    if given.command in ROLES and os.environ.get(PARENT):
+        from skerry.server.role import run_role  # noqa: PLC0415 - `status` and `down` should answer at once
+
+        return run_role(given.command)
     if given.command == "bootstrap":
         from skerry.server.bootstrap import bootstrap  # noqa: PLC0415 - the launcher does not need the services
 
         return bootstrap(settings)
     if given.command in ("status", "down", "where"):
         return _ask(given.command, settings, given.json)
-    options = Options(APART.get(given.command, ALL_ROLES), given.engine, given.virtual_nodes)
     if given.detach:
         return _detach(settings, given)
-    progress = os.environ.pop(PROGRESS_FD, None)
-    return _launch(settings, options, say_json(int(progress)) if progress else say_plain)
+    return _launch(settings, given)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skerry", description="Start and look after a cloud on this machine.")
-    parser.add_argument("command", choices=["up", "down", "status", "where", "bootstrap", *roles.ROLES])
+    parser.add_argument("command", choices=["up", "down", "status", "where", "bootstrap", *ROLES])
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--detach", action="store_true")
@@ -70,10 +69,15 @@ def _settings(given: argparse.Namespace) -> Settings:
     return settings
 
 
-def _launch(settings: Settings, options: Options, say: Say) -> int:
+def _launch(settings: Settings, given: argparse.Namespace) -> int:
+    from skerry.server import launcher  # noqa: PLC0415 - `status` and `down` should answer at once
+
+    progress = os.environ.pop(PROGRESS_FD, None)
+    say = launcher.say_json(int(progress)) if progress else launcher.say_plain
+    options = launcher.Options(APART.get(given.command, launcher.ALL_ROLES), given.engine, given.virtual_nodes)
     try:
-        Launcher(settings, options, say).run()
-    except CannotStart as error:
+        launcher.Launcher(settings, options, say).run()
+    except launcher.CannotStart as error:
         say("error", str(error))
         return WRONG_USE
     except KeyboardInterrupt:

@@ -21,12 +21,8 @@ from skerry.runtime.privileges import control_user, drop_to, end_with_parent
 from skerry.runtime.secrets import Keyring
 from skerry.runtime.settings import Settings
 from skerry.server.context import RoleContext
+from skerry.server.roles import KEEPS_ROOT, PARENT
 
-ROLES = ("gateway", "shipper", "server", "controller", "agent")
-KEEPS_ROOT = ("agent",)
-"""The engine's agent starts workloads as other users; nobody else needs root."""
-
-PARENT = "SKERRY_LAUNCHER_PID"
 GATEWAY_FD = "SKERRY_GATEWAY_FD"
 SERVER_FD = "SKERRY_SERVER_FD"
 GATE_FD = "SKERRY_GATE_FD"

@@ -141,6 +141,8 @@ def _read_frames(path: Path, offset: int, limit: int) -> tuple[list[Record], int
         try:
             records.append(decoder.decode(payload))
         except msgspec.MsgspecError:
+            if records:
+                return records, offset + at, Tail.MORE
             # Checksummed, yet not ours: written by a newer version. Stop here rather than skip what is owed.
             raise UnreadableRecord(f"{path.name} at byte {offset + at} holds a record of a newer version") from None
         at = end

@@ -16,6 +16,17 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 MAX_PAYLOAD: Final = 64 * 1024
 LOCK_FILE: Final = "lock"
 SHIP_LOCK_FILE: Final = "ship.lock"
+_UNFINISHED: Final = "."
+"""Before the name of a folder whose writer does not hold it yet. Nothing was recorded in it."""
+
+
+def unfinished(folder: Path) -> Path:
+    """What a journal's folder is called until it is locked and has its first segment."""
+    return folder.with_name(_UNFINISHED + folder.name)
+
+
+def is_unfinished(folder: Path) -> bool:
+    return folder.name.startswith(_UNFINISHED)
 
 
 def segment_path(folder: Path, number: int) -> Path:

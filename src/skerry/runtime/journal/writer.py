@@ -1,15 +1,25 @@
 """The gateway's side of the journal: append, and fsync in groups shortly after."""
 
 import asyncio
+import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from skerry.runtime.journal.records import Record, encoder
-from skerry.runtime.journal.segments import LOCK_FILE, SEGMENT_BYTES, frame, segment_path
+from skerry.runtime.journal.segments import (
+    HEADER,
+    LOCK_FILE,
+    MAX_PAYLOAD,
+    SEGMENT_BYTES,
+    frame,
+    segment_path,
+    unfinished,
+)
 
 SYNC_SECONDS = 0.025
 """Pause between a write and the fsync that covers it; with a slow disk's own time it stays under 50 ms."""
@@ -18,7 +28,7 @@ RESERVE_BYTES = 4 * 1024 * 1024
 
 
 class JournalLocked(RuntimeError):
-    """Another gateway writes this journal."""
+    """Another gateway writes this journal, or one has: a journal has one writer, ever."""
 
 
 class JournalWriter:
@@ -40,12 +50,10 @@ class JournalWriter:
         self._reserve = min(reserve_bytes, segment_bytes // 2)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._dirty = False
-        self._allocating = False
+        self._allocation: Future[int] | None = None
         self._closed = False
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = self._take_lock()
+        self._lock, self._fd = _begin(folder, segment_bytes)
         self._number = 1
-        self._fd = _allocate(segment_path(folder, 1), segment_bytes)
         self._offset = 0
         self._spare: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,11 +66,15 @@ class JournalWriter:
     def append(self, record: Record) -> None:
         """Write one record. Raises OSError where the disk fails us in spite of the room that was kept."""
         data = frame(encoder.encode(record))
+        if len(data) > min(HEADER.size + MAX_PAYLOAD, self._segment_bytes):
+            # Nobody would read it, nor what comes after it.
+            raise OSError(errno.EMSGSIZE, f"a record of {len(data)} bytes does not fit the journal")
         end = self._offset + len(data)
         if end > self._segment_bytes:
             self._next_segment()
             end = len(data)
-        os.pwrite(self._fd, data, self._offset)
+        if os.pwrite(self._fd, data, self._offset) != len(data):
+            raise OSError(errno.EIO, "the journal took only a part of a record")
         self._offset = end
         self.written += 1
         if not self._dirty:
@@ -78,43 +90,54 @@ class JournalWriter:
             return
         self._closed = True
         self._threads.shutdown(wait=True)
+        if self._allocation is not None and self._allocation.exception() is None:
+            self._spare = self._allocation.result()
         os.fdatasync(self._fd)
         for fd in (self._fd, self._spare, self._lock):
             if fd is not None:
                 os.close(fd)
 
-    def _take_lock(self) -> int:
-        fd = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(fd)
-            raise JournalLocked(f"journal {self.folder} belongs to another gateway that is running") from error
-        return fd
-
     def _next_segment(self) -> None:
         spare, self._spare = self._spare, None
         if spare is None:
-            spare = _allocate(segment_path(self.folder, self._number + 1), self._segment_bytes)
+            spare = self._allocate_now()
         old, self._fd, self._offset = self._fd, spare, 0
         self._number += 1
+        if self._loop is None:
+            _sync_and_close(old)
         self._in_thread(_sync_and_close, old)
         self._allocate_spare()
 
-    def _allocate_spare(self) -> None:
-        if self._allocating or self._spare is not None or self._closed or self._loop is None:
-            return
-        self._allocating = True
-        path = segment_path(self.folder, self._number + 1)
-        self._in_thread(_allocate, path, self._segment_bytes, then=self._spare_allocated)
+    def _allocate_now(self) -> int:
+        """The next segment, waited for. One that is being allocated is taken: two of one name would lose records."""
+        allocation, self._allocation = self._allocation, None
+        if allocation is not None:
+            return allocation.result()
+        return _allocate(segment_path(self.folder, self._number + 1), self._segment_bytes)
 
-    def _spare_allocated(self, future: "asyncio.Future[int]") -> None:
-        self._allocating = False
-        error = future.exception()
+    def _allocate_spare(self) -> None:
+        if self._allocation is not None or self._spare is not None or self._closed or self._loop is None:
+            return
+        path = segment_path(self.folder, self._number + 1)
+        self._allocation = allocation = self._threads.submit(_allocate, path, self._segment_bytes)
+        loop = self._loop
+        allocation.add_done_callback(lambda done: _call_soon(loop, self._spare_allocated, done))
+
+    def _spare_allocated(self, allocation: Future[int]) -> None:
+        if self._closed or self._allocation is not allocation:
+            if allocation.exception() is not None:
+                self._retry_allocation()
+            return  # it was waited for, or is closed by `close`
+        self._allocation = None
+        error = allocation.exception()
         if error is None:
-            self._spare, self.has_room, self.trouble = future.result(), True, None
-        elif not self._closed and self._loop is not None:
+            self._spare, self.has_room, self.trouble = allocation.result(), True, None
+        else:
             self.trouble = f"no room for the usage journal: {error}"
+            self._retry_allocation()
+
+    def _retry_allocation(self) -> None:
+        if not self._closed and self._loop is not None:
             self._loop.call_later(RETRY_SECONDS, self._allocate_spare)
 
     def _sync(self) -> None:
@@ -136,6 +159,35 @@ class JournalWriter:
             return
         future = self._loop.run_in_executor(self._threads, call, *args)
         future.add_done_callback(then or _ignore)
+
+
+def _begin(folder: Path, segment_bytes: int) -> tuple[int, int]:
+    """Descriptors of lock and first segment. The folder is locked from the moment it has its name: a shipper that saw
+    it earlier would take it for a dead gateway's and remove it. Raises JournalLocked.
+    """
+    draft = unfinished(folder)
+    draft.mkdir(parents=True, mode=0o700, exist_ok=True)
+    lock = os.open(draft / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    segment = -1
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        segment = _allocate(segment_path(draft, 1), segment_bytes)
+        draft.rename(folder)
+    except OSError as error:
+        os.close(lock)
+        if segment >= 0:
+            os.close(segment)
+        shutil.rmtree(draft, ignore_errors=True)
+        if folder.exists() or isinstance(error, BlockingIOError):
+            raise JournalLocked(f"journal {folder} belongs to another gateway") from error
+        raise
+    return lock, segment
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[Future[int]], None], done: Future[int]) -> None:
+    """From a thread; a loop that was closed meanwhile has nobody to tell."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, done)
 
 
 def _allocate(path: Path, size: int) -> int:
