@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SEED ?= 1
 ROUNDS ?= 100
 
-.PHONY: help install install-dev up down test lint bench soak clean
+.PHONY: help install install-dev up down test lint audit bench soak clean
 
 help:
 	@echo "make install   set up .venv: afterwards $(BIN)/skerry works"
@@ -48,6 +48,9 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: install-dev
+	scripts/audit.sh $(BIN)/pip-audit
 
 bench: install-dev
 	$(BIN)/python benchmarks/startup.py

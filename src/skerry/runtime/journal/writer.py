@@ -105,7 +105,8 @@ class JournalWriter:
         self._number += 1
         if self._loop is None:
             _sync_and_close(old)
-        self._in_thread(_sync_and_close, old)
+        else:
+            self._in_thread(_sync_and_close, old)
         self._allocate_spare()
 
     def _allocate_now(self) -> int:
@@ -173,12 +174,15 @@ def _begin(folder: Path, segment_bytes: int) -> tuple[int, int]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         segment = _allocate(segment_path(draft, 1), segment_bytes)
         draft.rename(folder)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(lock)
-        if segment >= 0:
-            os.close(segment)
+        raise JournalLocked(f"journal {folder} belongs to another gateway that is starting") from error
+    except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
-        if folder.exists() or isinstance(error, BlockingIOError):
+        for opened in (segment, lock):
+            if opened >= 0:
+                os.close(opened)
+        if folder.exists():
             raise JournalLocked(f"journal {folder} belongs to another gateway") from error
         raise
     return lock, segment
