@@ -72,45 +72,37 @@ class Cloud:
     def wait_ready(self, seconds: float = RECOVERY_SECONDS) -> None:
         """`/readyz` says 200, and all roles have a living process."""
         deadline = time.monotonic() + seconds
-        while not self._is_whole():
-            assert time.monotonic() < deadline, f"not ready within {seconds} s: {self._reasons()}\n{self.words()}"
+        while missing := self._missing():
+            assert time.monotonic() < deadline, f"not ready within {seconds} s: {missing}\n{self.words()}"
             time.sleep(0.05)
 
-    def _is_whole(self) -> bool:
-        try:
-            if self.get("/readyz").status_code != 200:
-                return False
-        except httpx.HTTPError:
-            return False
-        return all(self.pid(role) is not None for role in ROLES)
-
-    def _reasons(self) -> str:
-        try:
-            return self.get("/readyz").text
-        except httpx.HTTPError as error:
-            return repr(error)
+    def _missing(self) -> str:
+        """Why it is not whole; empty where it is."""
+        status = read_status(self.settings)
+        if status is None:
+            return "no launcher"
+        if not status["ready"]:
+            return f"not ready: {status.get('reasons')}"
+        return ", ".join(sorted(set(ROLES) - self._living(status["processes"]).keys()))
 
     # --- processes
-    def pids(self, role: str) -> list[int]:
-        """Of living processes, as `skerry status` tells it."""
-        status = read_status(self.settings)
-        rows = status["processes"] if status else []
-        return [row["pid"] for row in rows if row["role"] == role and row["pid"] and self._is_ours(row["pid"])]
-
     def pid(self, role: str) -> int | None:
-        return next(iter(self.pids(role)), None)
+        """Of a living process, as `skerry status` tells it."""
+        status = read_status(self.settings)
+        return self._living(status["processes"]).get(role) if status else None
+
+    def _living(self, rows: list[dict[str, Any]]) -> dict[str, int]:
+        """By role. What has died, or is another's process by now, is left out."""
+        return {row["role"]: row["pid"] for row in rows if row["pid"] and self._is_ours(row["pid"])}
 
     def kill(self, role: str, seconds: float = 30.0) -> int:
         """SIGKILL to a process of this role, as soon as there is one; its id."""
-        found: list[int] = []
-
-        def is_there() -> bool:
-            found[:] = self.pids(role)
-            return bool(found)
-
-        eventually_sync(is_there, seconds)
-        os.kill(found[0], signal.SIGKILL)
-        return found[0]
+        deadline = time.monotonic() + seconds
+        while (pid := self.pid(role)) is None:
+            assert time.monotonic() < deadline, f"no {role} within {seconds} s\n{self.words()}"
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     def processes(self) -> dict[int, str]:
         """All living processes that have to do with this home: by environment, command line or working folder.

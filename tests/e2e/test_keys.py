@@ -75,5 +75,3 @@ def _refusal(cloud: Cloud, key: str) -> tuple[int, str | None] | None:
 def _billed(cloud: Cloud, key: str) -> Decimal:
     rows = cloud.get("/api/v1/costs", group_by="key").json()["data"]
     return sum((Decimal(row["billed_cost"]["amount"]) for row in rows if row["key"] == key), Decimal(0))
-
-

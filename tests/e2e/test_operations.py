@@ -133,8 +133,8 @@ def test_down_and_status_where_nothing_runs() -> None:
         other.close()
 
 
-def test_sigterm_finishes_what_is_under_way_and_leaves_nothing() -> None:
-    """In the foreground, without the model: the launcher is a child of the test."""
+def test_sigterm_ends_a_cloud_in_the_foreground_and_leaves_nothing() -> None:
+    """Without the model, which would only take time."""
     other = Cloud(default_model="0")
     child = None
     try:

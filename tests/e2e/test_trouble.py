@@ -30,9 +30,7 @@ def test_failing_upstream_is_a_server_error_with_retry_after(cloud: Cloud, upstr
 
 def test_sdk_retries_and_pays_once(cloud: Cloud, upstream: FakeUpstream, key: dict) -> None:
     upstream.scripts.extend([failing, well])
-    answer = cloud.sdk(key["key"], max_retries=2).chat.completions.create(
-        model=SCRIPTED, messages=ASK, max_tokens=3
-    )
+    answer = cloud.sdk(key["key"], max_retries=2).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=3)
     assert answer.usage is not None
     assert len(upstream.seen) == 2
     eventually_equal(lambda: [found.tokens for found in records(cloud, key["id"])], [(9, 0, 3)], 5)
@@ -58,9 +56,7 @@ def test_leaving_a_stream_stops_the_upstream_and_charges_what_came(
     cloud: Cloud, upstream: FakeUpstream, key: dict
 ) -> None:
     upstream.default = trickling
-    stream = cloud.sdk(key["key"]).chat.completions.create(
-        model=SCRIPTED, messages=ASK, max_tokens=1000, stream=True
-    )
+    stream = cloud.sdk(key["key"]).chat.completions.create(model=SCRIPTED, messages=ASK, max_tokens=1000, stream=True)
     for _ in range(4):
         next(iter(stream))
     stream.close()

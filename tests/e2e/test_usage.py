@@ -53,9 +53,7 @@ def test_cached_tokens_are_counted_and_priced_apart(cloud: Cloud, upstream: Fake
 
     upstream.default = cached
     key = cloud.new_key("cached")
-    raw = cloud.sdk(key["key"]).chat.completions.with_raw_response.create(
-        model=SCRIPTED, messages=ASK, max_tokens=5
-    )
+    raw = cloud.sdk(key["key"]).chat.completions.with_raw_response.create(model=SCRIPTED, messages=ASK, max_tokens=5)
     eventually_equal(lambda: [found.tokens for found in records(cloud, key["id"])], [(40, 60, 5)], SECONDS)
     cost = Decimal("0.04") + Decimal("0.006") + Decimal("0.01")
     assert Decimal(raw.headers["x-skerry-cost"]) == cost

@@ -38,7 +38,7 @@ SELECT 'spent', p.account, p.spent_nano, sum(l.spent_nano)
 
 
 def check_answers(cloud: Cloud, key: str, asks: Sequence[Ask], script: PacedScript) -> None:
-    """Every completed answer has one record, with the tokens its client saw; a cut one at most one, refused ones none."""
+    """A completed answer has one record, with the tokens its client saw; a cut one at most one, a refused one none."""
     complete = {ask.request_id: ask for ask in asks if ask.complete}
     eventually_sync(lambda: complete.keys() <= {found.id for found in records(cloud, key)}, SHIPPED_SECONDS)
     found = records(cloud, key)
@@ -65,7 +65,7 @@ def _check_cut(rest: list[Recorded], asks: Sequence[Ask], script: PacedScript) -
 
 
 def _asked(record: Recorded, cut: dict[int, Ask]) -> Ask | None:
-    """Which request it belongs to: by the answer's head, if it came that far, else by the prompt the script invented."""
+    """Which request it belongs to: by the answer's head, if one came, else by the prompt the script invented."""
     by_id = next((ask for ask in cut.values() if ask.request_id == record.id), None)
     if by_id is not None:
         return by_id
@@ -88,6 +88,14 @@ def check_sums(cloud: Cloud) -> None:
     assert overspent == [], overspent
 
 
+def check_journals(cloud: Cloud) -> None:
+    """What dead gateways left is shipped and gone, and what they had leased is free again."""
+    eventually_sync(lambda: len(list(cloud.settings.journal.iterdir())) == 1, SHIPPED_SECONDS)
+    living = next(cloud.settings.journal.iterdir()).name
+    holders = {row[0] for row in cloud.query("SELECT journal FROM balance_leases WHERE state = 'open'")}
+    assert holders <= {living}
+
+
 def check_spent(cloud: Cloud, key: str, asks: Sequence[Ask]) -> None:
     """The key's own balance has paid for all completed answers, and at most for the cut ones beside them."""
     spent = _spent(cloud, key)
@@ -99,7 +107,9 @@ def check_spent(cloud: Cloud, key: str, asks: Sequence[Ask]) -> None:
 
 def snapshot(cloud: Cloud) -> list[tuple[Any, ...]]:
     """All facts of answers there are, to be compared with later ones."""
-    return cloud.query("SELECT id, t1, meter, quantity FROM usage_facts WHERE meter <> 'accelerator_seconds' ORDER BY id")
+    return cloud.query(
+        "SELECT id, t1, meter, quantity FROM usage_facts WHERE meter <> 'accelerator_seconds' ORDER BY id"
+    )
 
 
 def _spent(cloud: Cloud, key: str) -> int:

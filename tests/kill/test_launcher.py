@@ -1,13 +1,12 @@
 """`kill -9` of the launcher, under which everything runs."""
 
-import os
 import random
-import signal
 
 import pytest
 
 from tests.cloud import MODEL, Cloud
-from tests.kill.checks import check_answers, check_refusals, check_sums, snapshot
+from tests.kill.checks import check_answers, check_journals, check_refusals, check_sums, snapshot
+from tests.kill.conftest import rounds
 from tests.kill.load import Load, PacedScript
 from tests.waiting import eventually
 
@@ -16,6 +15,7 @@ pytestmark = pytest.mark.cloud
 GONE_SECONDS = 30.0
 
 
+@pytest.mark.parametrize("cloud", [rounds()[-1][0]], ids=str, indirect=True, scope="package")
 async def test_all_ends_with_the_launcher_and_comes_up_again_with_all_records(
     cloud: Cloud, script: PacedScript
 ) -> None:
@@ -24,9 +24,7 @@ async def test_all_ends_with_the_launcher_and_comes_up_again_with_all_records(
     load.begin()
     await eventually(lambda: sum(ask.complete for ask in load.asks) >= 20, 30)
     before = snapshot(cloud)
-    pid = cloud.pid("launcher")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    cloud.kill("launcher")
     await load.end()
     cloud.expect_nothing_left(GONE_SECONDS)
 
@@ -35,6 +33,7 @@ async def test_all_ends_with_the_launcher_and_comes_up_again_with_all_records(
     assert (cloud.operator_key, cloud.project_key) == keys
     check_refusals(load.asks)
     check_answers(cloud, key["id"], load.asks, script)
+    check_journals(cloud)
     check_sums(cloud)
     assert set(before) <= set(snapshot(cloud))
     answer = cloud.sdk(key["key"]).chat.completions.create(

@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skerry.kernel.money import nano_from_decimal, parse_amount
+
 STATE_LINK = "state"
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_POSITIVE = (
+    "max_body_bytes", "requests_per_minute", "tokens_per_minute", "queue_seconds", "answer_timeout_seconds",
+    "replica_memory_bytes",
+)  # fmt: skip
 
 
 class BadSetting(ValueError):
@@ -25,7 +32,9 @@ class Settings:
     server_url: str = ""
     """Where gateways find the control API: `http://host:port`; empty: the Unix socket in `run/`."""
     host: str = "127.0.0.1"
+    """Address of the public port; `0.0.0.0` for all of this machine."""
     port: int = 8080
+    """The public port."""
     currency: str = "USD"
     """Currency of the first price book; later ones carry their own."""
     credit_limit: str = "1000.00"
@@ -37,15 +46,19 @@ class Settings:
     requests_per_minute: int = 6_000_000
     """Limit of a key that sets none itself."""
     tokens_per_minute: int = 6_000_000_000
+    """Limit of a key that sets none itself."""
     queue_limit: int = 256
     """Requests that may wait for a replica of one endpoint; more are answered 503."""
     queue_seconds: float = 60.0
+    """Longest wait for a replica; then 503."""
     answer_timeout_seconds: float = 600.0
     """Longest silence of a replica before its request is given up."""
     replica_memory_bytes: int = 4 * 1024**3
+    """Most memory one replica may take; its slots are planned by it."""
     default_model: bool = True
     """Whether the first start adds SmolLM2-135M-Instruct."""
     log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -61,6 +74,7 @@ class Settings:
                 continue
             values[name] = _parse(f"SKERRY_{name.upper()}", text, str(field.type))
         settings = cls(**values)  # type: ignore[arg-type]
+        _check(settings)
         return settings if settings.server_url else replace(settings, server_url=f"unix:{settings.server_socket}")
 
     @property
@@ -83,6 +97,22 @@ class Settings:
     @property
     def agent_socket(self) -> Path:
         return self.run / "agent.sock"
+
+
+def _check(settings: Settings) -> None:
+    """What would otherwise end each process by itself, some time later. Raises BadSetting."""
+    for name in _POSITIVE:
+        if getattr(settings, name) <= 0:
+            raise BadSetting(f"SKERRY_{name.upper()}={getattr(settings, name)} must be greater than 0")
+    if settings.log_level.lower() not in _LOG_LEVELS:
+        raise BadSetting(f"SKERRY_LOG_LEVEL={settings.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+    if not (len(settings.currency) == 3 and settings.currency.isascii() and settings.currency.isupper()):
+        raise BadSetting(f"SKERRY_CURRENCY={settings.currency!r} is not a currency code such as USD")
+    try:
+        if nano_from_decimal(parse_amount(settings.credit_limit)) < 0:
+            raise ValueError("it is less than 0")
+    except ValueError as error:
+        raise BadSetting(f"SKERRY_CREDIT_LIMIT={settings.credit_limit!r} is not an amount of money: {error}") from error
 
 
 def _parse(name: str, text: str, kind: str) -> object:

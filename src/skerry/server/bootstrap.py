@@ -1,6 +1,7 @@
 """What has to be there before the roles start: the schema, the first keys, prices, this machine, the default model."""
 
 import asyncio
+import os
 import sys
 
 from skerry.artifacts.default import default_model
@@ -14,6 +15,7 @@ from skerry.runtime.secrets import BadKeyring, Keyring
 from skerry.runtime.settings import Settings
 from skerry.server import credentials
 from skerry.server.compose import Services, build
+from skerry.server.roles import ROLES, ROLES_HERE
 
 
 def bootstrap(settings: Settings) -> int:
@@ -35,23 +37,27 @@ async def _first_start(settings: Settings, url: str, keyring: Keyring) -> None:
     db = Database(url, pool_size=2, name="skerry-bootstrap")
     try:
         services = build(settings, db, keyring)
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
-        await services.billing.bootstrap(settings.currency)
-        ensured = await credentials.ensure(services.identity, settings.home, f"http://{host}:{settings.port}")
-        if ensured.note:
-            print(f"skerry: {ensured.note}", file=sys.stderr)  # noqa: T201
-        await _credit(services)
-        async with db.transaction() as tx:
-            await services.fleet.discover_local(tx, discover())
-        if settings.default_model:
+        here = set(os.environ.get(ROLES_HERE, ",".join(ROLES)).split(","))
+        if "server" in here:
+            await _organizations(services)
+        if "agent" in here:
+            async with db.transaction() as tx:
+                await services.fleet.discover_local(tx, discover())
+        if {"server", "agent"} <= here and settings.default_model:
             await services.catalogue.ensure_default_model(default_model())
         await services.metering.keep_house()
     finally:
         await db.close()
 
 
-async def _credit(services: Services) -> None:
-    """The first organizations' credit limits, so that their first request need not wait for one."""
+async def _organizations(services: Services) -> None:
+    """The first organizations with keys and credit limits, so that their first request need not wait for one."""
+    settings = services.settings
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
+    await services.billing.bootstrap(settings.currency)
+    ensured = await credentials.ensure(services.identity, settings.home, f"http://{host}:{settings.port}")
+    if ensured.note:
+        print(f"skerry: {ensured.note}", file=sys.stderr)  # noqa: T201
     async with services.db.transaction() as tx:
         for project in (await services.identity.platform(tx), (await services.identity.default_project(tx)).id):
             organization = (await services.identity.project(tx, project)).organization_id

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 from skerry import __version__
 from skerry.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -19,13 +20,15 @@ from skerry.runtime.secrets import BadKeyring, Keyring
 from skerry.runtime.settings import BadSetting, Settings
 from skerry.server import role as roles
 from skerry.server.layout import BadLayout, Layout
-from skerry.server.roles import PARENT
+from skerry.server.roles import PARENT, ROLES_HERE
 from skerry.server.status import STATUS_FILE, write_status
 from skerry.server.supervisor import Process, Supervisor
 
 LOCK_FILE = "launcher.lock"
 BACKLOG = 4096
 DATABASE_POLL_SECONDS = 0.2
+ASKED_SECONDS = 0.3
+"""Whoever asks for the status holds the lock for a moment, too."""
 IDLE_SECONDS = 1.0
 ALL_ROLES = ("agent", "server", "controller", "gateway", "shipper")
 STOP_ORDER = ("gateway", "shipper", "controller", "server", "agent")
@@ -132,7 +135,7 @@ class Launcher:
         assert self._supervisor is not None and self._layout is not None
         self._gate = os.pipe()
         if "server" in self.options.roles:
-            self._sockets["server"] = _listen_unix(self._layout)
+            self._sockets["server"] = self._listen_for_gateways(self._layout)
         for role in self.options.roles:
             process = self._process(role)
             descriptors, environment = process.descriptors, process.environment
@@ -141,6 +144,13 @@ class Launcher:
             self._supervisor.start(process)
             # The next process of this role, should it die, need not wait.
             process.descriptors, process.environment = descriptors, environment
+
+    def _listen_for_gateways(self, layout: Layout) -> socket.socket:
+        """The control API's own address: a port where `SKERRY_SERVER_URL` names one, else the Unix socket."""
+        url = urlsplit(self.settings.server_url)
+        if url.scheme == "http" and url.hostname and url.port:
+            return _listen(url.hostname, url.port)
+        return _listen_unix(layout)
 
     def _open_gate(self) -> None:
         for descriptor in self._gate:
@@ -161,6 +171,7 @@ class Launcher:
             "SKERRY_HOST": self.settings.host,
             "SKERRY_PORT": str(self.settings.port),
             PARENT: str(os.getpid()),
+            ROLES_HERE: ",".join(self.options.roles),
             roles.VIRTUAL_NODES: str(self.options.virtual_nodes),
         }
         descriptors: list[int] = []
@@ -244,19 +255,37 @@ class Launcher:
 
 def _lock_home(home: Path) -> int:
     """Raises CannotStart where another launcher has it."""
-    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"{home} cannot be used: {error}") from error
+    if not _wait_for(lambda: _try_lock(descriptor), ASKED_SECONDS):
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise CannotStart(
             f"{home} is in use by a running Skerry (process {holder or 'unknown'}): `skerry down` ends it, and another "
             "SKERRY_HOME can run beside it"
-        ) from None
+        )
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--detach", action="store_true")
-    parser.add_argument("--engine", choices=["embedded"], default="embedded")
+    parser.add_argument("--engine", choices=["embedded", "slurm"], default="embedded")
     parser.add_argument("--virtual-nodes", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     return parser
@@ -64,6 +64,8 @@ def _settings(given: argparse.Namespace) -> Settings:
         settings = replace(settings, port=given.port)
     if not 0 < settings.port < 65536:
         raise BadSetting(f"--port {settings.port} is not a port: choose one from 1 to 65535")
+    if given.engine != "embedded":
+        raise BadSetting("--engine slurm is not in this version: it runs on one machine, with --engine embedded")
     if given.virtual_nodes != 1:
         raise BadSetting("--virtual-nodes comes with clusters; this version runs one node")
     return settings
@@ -89,10 +91,15 @@ def _detach(settings: Settings, given: argparse.Namespace) -> int:
     """Start the launcher in the background; return when the cloud is ready."""
     from skerry.server.readiness import wait_until_ready  # noqa: PLC0415 - rich and httpx are for this path alone
 
+    log_file = settings.home / "launcher.log"
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        log_file.touch()
+    except OSError as error:
+        return _fail(f"{settings.home} cannot be used: {error.strerror}")
     reader, writer = os.pipe()
-    settings.home.mkdir(parents=True, exist_ok=True)
     arguments = [given.command, "--host", settings.host, "--port", str(settings.port), "--engine", given.engine]
-    with (settings.home / "launcher.log").open("ab") as log:
+    with log_file.open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "skerry.server", *arguments],
             stdin=subprocess.DEVNULL,

@@ -114,7 +114,7 @@ class Supervisor:
     def _note_death(self, process: Process, now: float) -> None:
         assert process.child is not None
         code = process.child.returncode
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        how = f"signal {_signal_name(-code)}" if code < 0 else f"status {code}"
         process.reason = f"ended with {how}, see {self.logs / process.role}.log"
         if now - process.started > STABLE_SECONDS:
             process.wait = FIRST_WAIT
@@ -122,6 +122,13 @@ class Supervisor:
         process.wait = min(process.wait * 2, LONGEST_WAIT)
         process.child = None
         self.on_change()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return str(number)
 
 
 def _cut_log(path: Path) -> None:

@@ -6,7 +6,6 @@ used for admission in its last seconds, and the database takes its rest back onl
 it paid for are written (DESIGN §5 Balance).
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ LEASE_SECONDS = 60.0
 RENEW_SECONDS = 20.0
 """This long before admission on a lease stops, the next one is fetched."""
 MEMORY_SECONDS = 1.0
-"""How long a refusal is remembered without asking again."""
+"""How long a refusal is remembered without asking again, and how long after one no lease is renewed."""
 LEAST_CEILINGS = 64
 """A new lease asks for this many requests like the one that needs it."""
 
@@ -32,6 +31,8 @@ class Lease:
     amount: int
     free: int
     stop_at: float
+    grows: bool = True
+    """False where the bank would not add to it (its period was changed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,9 @@ class Account:
     spent_recently: int = 0
     """Spent since the last lease was fetched; the next lease is sized by it."""
     denied: Denied | None = None
-    denied_until: float = 0.0
     trouble: Unavailable | None = None
+    refused_until: float = 0.0
+    """Until then `denied` or `trouble` is what the bank says."""
     fetching: bool = False
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
@@ -95,7 +97,7 @@ class Balances:
     def forget_refusals(self) -> None:
         """A budget has changed: ask again."""
         for account in self._accounts.values():
-            account.denied, account.denied_until = None, 0.0
+            account.denied, account.refused_until = None, 0.0
 
     def reserve(self, accounts: tuple[Account, ...], ceiling: int, retry: Callable[[], None]) -> Reservation | None:
         """Take `ceiling` from one lease of each account.
@@ -107,6 +109,8 @@ class Balances:
         taken: Reservation = []
         for account in accounts:
             lease = self._usable(account, ceiling, now)
+            if lease is None and not ceiling:
+                continue  # nothing to reserve: an exhausted balance does not keep anybody from what is free
             if lease is None:
                 self.release(taken, ceiling)
                 self._fetch_for(account, ceiling, now, retry)
@@ -130,17 +134,20 @@ class Balances:
         if leases:
             lease = leases[0]
             if lease.free >= ceiling and now < lease.stop_at:
-                if now > lease.stop_at - RENEW_SECONDS and len(leases) == 1 and not account.fetching:
-                    self._fetch(account, ceiling, now)
+                if now > lease.stop_at - RENEW_SECONDS and len(leases) == 1:
+                    self._renew(account, ceiling, now)
                 return lease
-        while leases and now >= leases[0].stop_at:
-            leases.pop(0)
+            leases[:] = [lease for lease in leases if now < lease.stop_at]
         return next((lease for lease in leases if lease.free >= ceiling), None)
+
+    def _renew(self, account: Account, ceiling: int, now: float) -> None:
+        if ceiling and not account.fetching and now >= account.refused_until:
+            self._fetch(account, ceiling, now)
 
     def _fetch_for(self, account: Account, ceiling: int, now: float, retry: Callable[[], None]) -> None:
         if not account.fetching:
-            if account.denied is not None and now < account.denied_until and ceiling > account.denied.remaining:
-                raise account.denied
+            if (denied := _standing(account, ceiling, now)) is not None:
+                raise denied
             account.denied = account.trouble = None
             self._fetch(account, ceiling, now)
         account.waiting.append(retry)
@@ -149,17 +156,16 @@ class Balances:
         """After a retry: raise what the last fetch ended with, if it did not help."""
         now = self._now()
         for account in accounts:
-            if self._usable(account, ceiling, now) is not None:
+            if account.fetching or not ceiling or self._usable(account, ceiling, now) is not None:
                 continue
-            if account.trouble is not None:
+            if account.trouble is not None and now < account.refused_until:
                 raise account.trouble
-            if account.denied is not None and ceiling > account.denied.remaining:
-                raise account.denied
+            if (denied := _standing(account, ceiling, now)) is not None:
+                raise denied
 
     def _fetch(self, account: Account, ceiling: int, now: float) -> None:
         account.fetching = True
-        # A lease that has time left but too little money grows; otherwise its rest would be out of reach.
-        live = next((lease for lease in account.leases if now < lease.stop_at - RENEW_SECONDS), None)
+        live = _growable(account, now)
         grow = live.id if live is not None else None
         minimum = ceiling - live.free if live is not None else ceiling
         wanted = max(LEAST_CEILINGS * ceiling, 2 * account.spent_recently, minimum)
@@ -168,27 +174,48 @@ class Balances:
     async def _fetch_now(
         self, account: Account, minimum: int, wanted: int, live: Lease | None, grow: str | None
     ) -> None:
+        # Stands where the bank fails in a way of its own: asking it again at once, for ever, would help nobody.
+        trouble: Unavailable | None = Unavailable(
+            "Balances cannot be read at the moment", code="database_unavailable", retry_after=1
+        )
         try:
             grant = await self._bank.lease(account.id, minimum, wanted, grow)
         except Denied as denied:
-            account.denied, account.denied_until = denied, self._now() + MEMORY_SECONDS
+            account.denied, trouble = denied, None
         except Unavailable as away:
-            account.trouble = away
-        except asyncio.CancelledError:
-            raise
+            trouble = away
         else:
+            trouble = None
             self._credit(account, grant, live)
         finally:
-            account.fetching = False
+            account.trouble, account.fetching = trouble, False
+            if trouble is not None or account.denied is not None:
+                account.refused_until = self._now() + MEMORY_SECONDS
             waiting, account.waiting = account.waiting, []
             for retry in waiting:
                 retry()
 
     def _credit(self, account: Account, grant: Grant, live: Lease | None) -> None:
-        account.spent_recently, account.denied, account.trouble = 0, None, None
+        account.spent_recently, account.denied = 0, None
         if live is not None and grant.lease == live.id:
             live.amount += grant.amount
             live.free += grant.amount
         else:
+            if live is not None:
+                live.grows = False
             stop_at = self._now() + grant.seconds - STOP_SECONDS
             account.leases.append(Lease(grant.lease, grant.amount, grant.amount, stop_at))
+
+
+def _growable(account: Account, now: float) -> Lease | None:
+    """A lease that has time left but too little money grows; otherwise its rest would be out of reach."""
+    return next((lease for lease in account.leases if lease.grows and now < lease.stop_at - RENEW_SECONDS), None)
+
+
+def _standing(account: Account, ceiling: int, now: float) -> Denied | None:
+    """The bank's last refusal, where it holds for this request too: what the bank has left would not fill it up."""
+    denied = account.denied
+    if denied is None or now >= account.refused_until:
+        return None
+    live = _growable(account, now)
+    return denied if ceiling - (live.free if live is not None else 0) > denied.remaining else None

@@ -273,6 +273,8 @@ class InferenceExchange:
             about = self._about
             if about.upstream_model != about.name:
                 body = sse.rename(body, about.name)
+            if b'"timings"' in body:
+                body = sse.without_fields(body, ("timings",))  # llama.cpp's own business
         except (msgspec.MsgspecError, sse.BadStream):
             self._refuse(unavailable("The model's answer could not be read", code="bad_answer"))
             return

@@ -23,12 +23,9 @@ class TokenPrice:
         return prompt * max(self.prompt, self.cached) + completion * self.completion
 
 
-FREE = TokenPrice(0, 0, 0, 0)
-
-
 @dataclass(frozen=True, slots=True)
 class PriceSchedule:
-    """Prices of one model over time, oldest first, in one currency."""
+    """Prices of one model over time, oldest first, in one currency. There is always one."""
 
     currency: str
     prices: tuple[TokenPrice, ...]
@@ -37,12 +34,13 @@ class PriceSchedule:
         """The price of usage that ends at `moment` (Unix microseconds).
 
         A new price begins with the instant after `since`: the last instant decides, as it does for the hour of a fact.
+        The oldest also covers the time before it, as in bills.
         """
         prices = self.prices
         if len(prices) == 1:
             return prices[0]
         index = bisect_left(prices, moment, key=lambda price: price.since) - 1
-        return prices[index] if index >= 0 else FREE
+        return prices[max(index, 0)]
 
 
 def plain_atto(atto: int) -> bytes:

@@ -1,7 +1,7 @@
 """Server-sent events of an OpenAI stream: passed on as they come, counted, the usage kept back."""
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -11,15 +11,19 @@ _BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DATA: Final = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 
 
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+"""What an engine may say. Less than nothing would be money for the client; more cannot be booked."""
+
+
 class TokenDetails(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Tokens | None = None
 
 
 class Usage(msgspec.Struct):
     """`prompt_tokens` includes the cached ones, as OpenAI counts."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
     prompt_tokens_details: TokenDetails | None = None
 
     @property
@@ -65,18 +69,24 @@ class EventStream:
             data, self._buffer = self._buffer + data, b""
         if (
             self._model is None
-            and data.endswith(b"\n\n")
+            and _is_plain(data)
             and b'"usage"' not in data
             and b"[DONE]" not in data
             and b'"error"' not in data
             and b"\r" not in data
-            and data.startswith(b"data:")
+            and not self.done
         ):
-            # The common spelling is counted by two searches; a regular expression takes care of the others.
-            seen = data.count(b'"content":"')
-            self.content += seen - data.count(b'"content":""') if seen else len(_CONTENT.findall(data))
+            if data.find(b"\n") == len(data) - 2:
+                self.content += _has_content(data)
+            else:
+                self.content += sum(map(_has_content, data.split(b"\n\n")))
             return data
-        return self._feed_events(data)
+        before = self.content
+        try:
+            return self._feed_events(data)
+        except BadStream:
+            self.content = before  # what came with it is not delivered
+            raise
 
     def _feed_events(self, data: bytes) -> bytes:
         passed: list[bytes] = []
@@ -84,6 +94,8 @@ class EventStream:
         for boundary in _BOUNDARY.finditer(data):
             event = data[start : boundary.start()]
             start = boundary.end()
+            if len(event) > MAX_EVENT:
+                raise BadStream("an event that is too long")
             if not self.done and event.strip():
                 passed.append(self._event(event))
         self._buffer = data[start:]
@@ -114,10 +126,26 @@ class EventStream:
                     return b""
                 # Some engines send it beside the last choice. The client gets it in a chunk of its own, if it asked.
                 payload = without_fields(payload, ("usage", "timings"))
-        self.content += len(_CONTENT.findall(payload))
+        self.content += _has_content(payload)
         if self._model is not None:
             payload = rename(payload, self._model)
-        return b"data: " + payload + b"\n\n"
+        return b"data: " + payload.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether these are whole events of one line `data: …` each, as we write them ourselves."""
+    if not (data.startswith(b"data: ") and data.endswith(b"\n\n")):
+        return False
+    if data.find(b"\n") == len(data) - 2:
+        return len(data) > 8
+    events = data.count(b"\n\n")
+    return data.count(b"\n") == 2 * events and data.count(b"\n\ndata: ") == events - 1 and b"data: \n" not in data
+
+
+def _has_content(event: bytes) -> bool:
+    """Whether an event carries text. The common spelling needs no regular expression."""
+    at = event.find(b'"content":"')
+    return (at >= 0 and event[at + 11 : at + 12] != b'"') or _CONTENT.search(event) is not None
 
 
 def rename(payload: bytes, model: str) -> bytes:

@@ -10,6 +10,9 @@ from skerry.inference.model import EndpointStatus
 if TYPE_CHECKING:
     from skerry.inference.gateway.exchange import InferenceExchange
 
+HOPELESS = (EndpointStatus.FAILED, EndpointStatus.STOPPED)
+"""No replica is to come."""
+
 
 class WaitingRoom:
     """One queue per endpoint."""
@@ -28,7 +31,7 @@ class WaitingRoom:
     def enter(self, exchange: "InferenceExchange", route: RouteState) -> None:
         """Raises ApiError 503 where the queue is full or no replica is to come."""
         about = route.route
-        if about.status in (EndpointStatus.FAILED, EndpointStatus.STOPPED):
+        if about.status in HOPELESS:
             why = f" ({about.status_reason})" if about.status_reason else ""
             message = f"The model '{about.name}' has no replica that works{why}."
             raise unavailable(message, code="model_unavailable", retry_after=10)
@@ -50,7 +53,7 @@ class WaitingRoom:
         """Routes have changed: send on whoever can go."""
         for name, queue in list(self._queues.items()):
             route = routes.get(name)
-            if route is None or route.replicas or route.route.status is EndpointStatus.FAILED:
+            if route is None or route.replicas or route.route.status in HOPELESS:
                 for exchange in list(queue):
                     self.leave(exchange)
                     if route is None:

@@ -5,3 +5,5 @@ KEEPS_ROOT = ("agent",)
 """The engine's agent starts workloads as other users; nobody else needs root."""
 PARENT = "SKERRY_LAUNCHER_PID"
 """Set for the process of a role; without it, `gateway`, `server` and `controller` start a launcher of that role."""
+ROLES_HERE = "SKERRY_ROLES"
+"""Names of the roles of this launcher, with commas: what its bootstrap has to see to."""
