@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py [--reps 3]
 
-Prints wall seconds, since that is what a user waits; they depend on who else uses the machine. `first` is a fresh SKERRY_HOME (database made, schema made), `again` a second start.
+Prints wall seconds, since that is what a user waits; they depend on who else uses the machine. `first` is
+a fresh SKERRY_HOME (database made, schema made), `again` a second start.
 """
 
 import argparse
