@@ -93,7 +93,7 @@ def test_too_large_body_is_refused(cloud: Cloud) -> None:
 
 def test_unknown_path_is_not_found_in_openai_words(cloud: Cloud) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        cloud.sdk().beta.assistants.list()
+        cloud.sdk().post("/no/such/path", cast_to=object, body={})
     assert caught.value.code
 
 

@@ -35,11 +35,12 @@ Run = Callable[[RoleContext], Awaitable[None]]
 def run_role(name: str) -> int:
     """Run one role in this process; the exit status."""
     settings = Settings.from_env()
-    log.configure(name, settings.log_level)
+    log.configure(name, "warning")
     # Imported by name: each role's process loads only what it needs.
     module = importlib.import_module(f"skerry.server.roles.{name}")
     if hasattr(module, "preload"):
         module.preload()
+    log.configure(name, settings.log_level)
     context = _context(settings)
     user = control_user()
     if user is not None:

@@ -69,6 +69,7 @@ class EventStream:
             data, self._buffer = self._buffer + data, b""
         if (
             self._model is None
+            and len(data) < MAX_EVENT
             and _is_plain(data)
             and b'"usage"' not in data
             and b"[DONE]" not in data

@@ -32,8 +32,8 @@ class WaitingRoom:
         """Raises ApiError 503 where the queue is full or no replica is to come."""
         about = route.route
         if about.status in HOPELESS:
-            why = f" ({about.status_reason})" if about.status_reason else ""
-            message = f"The model '{about.name}' has no replica that works{why}."
+            # Why is the operator's to read: the reason may hold a log's last lines.
+            message = f"The model '{about.name}' has no replica that works at the moment. Please try again."
             raise unavailable(message, code="model_unavailable", retry_after=10)
         queue = self._queues.setdefault(about.name, {})
         if len(queue) >= self._limit:
