@@ -40,7 +40,8 @@ def server_url(short_tmp: Path) -> Iterator[str]:
             Path(folder) / "data",
             short_tmp / "sock",
             log=short_tmp / "postgres.log",
-            settings={"shared_buffers": "64MB", "max_wal_size": "256MB"},
+            # No autovacuum: DROP DATABASE … WITH (FORCE) may not end its workers, which are the superuser's.
+            settings={"shared_buffers": "64MB", "max_wal_size": "256MB", "autovacuum": "off"},
             durable=False,
         )
         server.start()

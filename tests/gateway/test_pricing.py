@@ -48,7 +48,9 @@ def _book(version: int, since: datetime, prices: list[Decimal]) -> PriceBook:
 def _schedule(books: list[PriceBook], now: datetime) -> PriceSchedule:
     """As the gateway's `control` makes it."""
     found = TokenTariffs(books, now).of(TARGET)
-    return PriceSchedule("USD", tuple(TokenPrice(_us(p.since), p.prompt, p.cached, p.completion, p.egress) for p in found))
+    return PriceSchedule(
+        "USD", tuple(TokenPrice(_us(p.since), p.prompt, p.cached, p.completion, p.egress) for p in found)
+    )
 
 
 four_prices = st.lists(per_million, min_size=4, max_size=4)
@@ -79,9 +81,7 @@ def test_no_answer_within_its_bounds_costs_more_than_its_ceiling(
     st.lists(st.tuples(st.integers(-5, 5), four_prices), min_size=1, max_size=4, unique_by=lambda book: book[0]),
     st.integers(1, 360),
 )
-def test_each_moment_has_the_price_of_the_book_in_force(
-    starts: list[tuple[int, list[Decimal]]], minutes: int
-) -> None:
+def test_each_moment_has_the_price_of_the_book_in_force(starts: list[tuple[int, list[Decimal]]], minutes: int) -> None:
     """From `now` on; the hour decides, as on bills, and a moment before all books has the oldest."""
     books = [_book(n, NOW + timedelta(hours=hour), prices) for n, (hour, prices) in enumerate(starts, 1)]
     schedule = _schedule(books, NOW)
@@ -91,4 +91,6 @@ def test_each_moment_has_the_price_of_the_book_in_force(
     (charge,) = rate([piece], timeline(books, Window(end - timedelta(seconds=1), end)))
     assert exact_cost(7, price.prompt) == charge.billed_cost
     early = schedule.at(0)
-    assert (early.prompt, early.since) == (schedule.prices[0].prompt, schedule.prices[0].since), "never free by accident"
+    assert (early.prompt, early.since) == (schedule.prices[0].prompt, schedule.prices[0].since), (
+        "never free by accident"
+    )

@@ -62,7 +62,9 @@ def outcome(stream: EventStream) -> tuple[object, ...]:
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.lists(events, max_size=8), endings, cuts, st.sampled_from([None, "ours"]), st.sampled_from(["\n", "\r\n", "\r"]))
+@given(
+    st.lists(events, max_size=8), endings, cuts, st.sampled_from([None, "ours"]), st.sampled_from(["\n", "\r\n", "\r"])
+)
 def test_cuts_change_nothing(
     before: list[str], ending: str, cuts: list[float], model: str | None, newline: str
 ) -> None:
@@ -156,7 +158,9 @@ def test_an_error_inside_a_text_is_only_text() -> None:
     assert sent == data and not stream.done and stream.content == 1
 
 
-@pytest.mark.parametrize(("details", "cached"), [(None, 0), ({}, 0), ({"cached_tokens": None}, 0), ({"cached_tokens": 99}, 9)])
+@pytest.mark.parametrize(
+    ("details", "cached"), [(None, 0), ({}, 0), ({"cached_tokens": None}, 0), ({"cached_tokens": 99}, 9)]
+)
 def test_cached_tokens_are_part_of_the_prompt(details: object, cached: int) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": details}
     _, stream = run(f"data: {chunk(usage=usage)}\n\n".encode(), [], None)

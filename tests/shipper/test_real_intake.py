@@ -43,7 +43,9 @@ def intake(billing: Billing, database: Database, clock: FakeClock) -> JournalInt
 async def _stored(database: Database) -> list[UUID]:
     """The ids of all answers' `requests` facts."""
     async with database.reading() as tx:
-        return list((await tx.execute(text("SELECT id FROM usage_facts WHERE meter = 'requests' ORDER BY id"))).scalars())
+        return list(
+            (await tx.execute(text("SELECT id FROM usage_facts WHERE meter = 'requests' ORDER BY id"))).scalars()
+        )
 
 
 def _ids(records: list[Record]) -> list[UUID]:
