@@ -1,7 +1,9 @@
 """I9, from end to end: gateways that come and go never spend more than the limit, and in the end all is booked."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,8 +52,8 @@ class Gateway:
         self.in_flight: list[tuple[Reservation, int, datetime]] = []
         self.unshipped: list[tuple[str, int]] = []
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

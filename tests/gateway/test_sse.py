@@ -1,5 +1,6 @@
 """Event streams: however their bytes are cut, the client gets the same, and the same is counted."""
 
+import itertools
 import json
 
 import pytest
@@ -19,7 +20,7 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"
 bits = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["data: x", '"usage"', '"error":{}', "[DONE]", '"content":""', '{"content":"y"}', "\r\n\r\n", "ü😀", ": no"]
 )
-deltas = st.one_of(
+deltas: st.SearchStrategy[dict[str, object]] = st.one_of(
     bits.map(lambda text: {"content": text}),
     bits.map(lambda text: {"role": "assistant", "content": "", "reasoning_content": text}),
     bits.map(lambda text: {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}),
@@ -51,7 +52,7 @@ cuts = st.lists(st.floats(0, 1), max_size=12)
 def run(data: bytes, cuts: list[float], model: str | None) -> tuple[bytes, EventStream]:
     stream, sent = EventStream(model), b""
     places = [0, *sorted(int(cut * len(data)) for cut in cuts), len(data)]
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         if piece := data[start:end]:
             sent += stream.feed(piece)
     return sent, stream
@@ -88,7 +89,7 @@ def test_the_client_gets_every_chunk_and_each_with_text_counts_once(payloads: li
     assert stream.content == sum(map(_has_text, got))
 
 
-def _has_text(event: dict) -> bool:
+def _has_text(event: dict[str, object]) -> bool:
     def texts(value: object) -> list[str]:
         if isinstance(value, dict):
             own = [v for k, v in value.items() if k in ("content", "text", "arguments", "reasoning_content")]

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import random
 import signal
@@ -50,13 +51,13 @@ def test_a_journal_has_one_writer_ever(tmp_path: Path) -> None:
 def test_a_journal_is_locked_from_the_moment_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a shipper that looks just then takes it for a dead gateway's, and removes it under the living one."""
     folder, seen = tmp_path / "j", []
-    take = writer_module.fcntl.flock
+    take = fcntl.flock
 
     def look(fd: int, how: int) -> None:
         seen.append([path.name for path in tmp_path.iterdir()])
         take(fd, how)
 
-    monkeypatch.setattr(writer_module.fcntl, "flock", look)
+    monkeypatch.setattr(fcntl, "flock", look)
     JournalWriter(folder, segment_bytes=SEGMENT).close()
     assert seen[0] == [unfinished(folder).name]
     assert (folder / LOCK_FILE).exists()

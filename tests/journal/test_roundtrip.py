@@ -49,7 +49,8 @@ def test_bursts_beside_a_running_loop_lose_nothing(bursts: list[int]) -> None:
     """However many segments fill before the loop hears of the one that is allocated ahead."""
 
     async def write(folder: Path) -> list[Record]:
-        writer, written = JournalWriter(folder, segment_bytes=512), []
+        writer = JournalWriter(folder, segment_bytes=512)
+        written: list[Record] = []
         writer.start(asyncio.get_running_loop())
         for burst in bursts:
             for _ in range(burst):
@@ -69,7 +70,8 @@ def test_bursts_beside_a_running_loop_lose_nothing(bursts: list[int]) -> None:
 
 
 def test_reading_goes_on_where_it_was_left(tmp_path: Path) -> None:
-    writer, seen, place = JournalWriter(tmp_path / "j", segment_bytes=SEGMENT), [], Position()
+    writer, place = JournalWriter(tmp_path / "j", segment_bytes=SEGMENT), Position()
+    seen: list[Record] = []
     for number in range(60):
         writer.append(answer(number))
         if number % 7 == 0:
@@ -114,7 +116,8 @@ def test_a_torn_end_costs_only_itself(what: str, before: list[Record], last: Rec
 
 
 def test_after_a_torn_frame_the_next_segment_is_read(tmp_path: Path) -> None:
-    folder, written = tmp_path / "j", [answer(number) for number in range(60)]
+    folder = tmp_path / "j"
+    written: list[Record] = [answer(number) for number in range(60)]
     _write(folder, written)
     assert len(segment_numbers(folder)) > 2
     first, _ = read_all(folder, Position(), limit=10_000)
@@ -162,7 +165,8 @@ def test_a_journal_that_is_being_written_is_never_read_wrongly(tmp_path: Path) -
 
     thread = threading.Thread(target=write)
     thread.start()
-    seen, place, last = [], Position(), False
+    seen: list[Record] = []
+    place = Position()
     while True:
         last = not thread.is_alive()
         found, batch = read_all(folder, place, limit=97)

@@ -26,7 +26,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
     cases = "".join(f'{name}) exec "{sys.executable}" -c "{code}";;\n' for name, code in PROGRAM.items())
     python.write_text(f'#!/bin/sh\ncase "$3" in\n{cases}esac\n')
     python.chmod(0o755)
-    monkeypatch.setattr(supervisor_module.sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
     changes: list[int] = []
     supervisor = Supervisor(tmp_path, lambda: changes.append(1))
     yield supervisor

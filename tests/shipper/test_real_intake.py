@@ -76,7 +76,7 @@ async def test_a_gateway_that_dies_has_all_stored_once_and_its_leases_closed(
         await billing.balances.ensure_credit_limit(tx, org)
     lease = await _lease(billing, "gw_1")
     writer = journal(tmp_path)
-    written = [record(number, leases=(lease.lease,), cost_nano=3) for number in range(60)]
+    written: list[Record] = [record(number, leases=(lease.lease,), cost_nano=3) for number in range(60)]
     for one in written:
         writer.append(one)
     shipper = Shipper(tmp_path, intake)

@@ -159,7 +159,8 @@ async def test_one_that_lags_behind_the_database_does_not_remove_what_it_did_not
 
 async def test_shippers_beside_each_other_ship_each_record_once(tmp_path: Path, sink: Sink) -> None:
     writers = [journal(tmp_path, f"gw_{n}") for n in range(3)]
-    stopping, written = asyncio.Event(), {writer.folder.name: [] for writer in writers}
+    stopping = asyncio.Event()
+    written: dict[str, list[Record]] = {writer.folder.name: [] for writer in writers}
     running = [asyncio.create_task(Shipper(tmp_path, sink).run(stopping)) for _ in range(3)]
     for turn in range(40):
         for writer in writers:
@@ -241,7 +242,8 @@ def test_whatever_happens_in_between_each_record_arrives_once_and_in_order(
 ) -> None:
     async def live(root: Path) -> None:
         sink = Sink()
-        shipper, writer, written = Shipper(root, sink), journal(root, segment_bytes=1024), []
+        shipper, writer = Shipper(root, sink), journal(root, segment_bytes=1024)
+        written: list[Record] = []
         for step, value in steps:
             if step == "write":
                 written += write(writer, len(written), value)

@@ -127,6 +127,8 @@ class Launcher:
             check=False,
             cwd="/",
         )
+        if not done.returncode and done.stderr.strip():
+            self.say("note", done.stderr.strip().splitlines()[-1].removeprefix("skerry: "))
         if done.returncode:
             raise CannotStart(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the first start failed")
 

@@ -28,6 +28,7 @@ from skerry.runtime.settings import Settings
 
 SWEEP_SECONDS = 0.5
 MARK_SECONDS = 1.0
+IDLE_MARK_SECONDS = 5.0
 DOWN_SECONDS = 0.5
 MAX_ANSWER = 64 * 1024 * 1024
 HOT = {b"/v1/chat/completions": True, b"/v1/completions": False}
@@ -106,12 +107,15 @@ class Gateway:
     # --- the loop's housekeeping
     async def keep_house(self, stopping: asyncio.Event) -> None:
         """Sweep deadlines and mark the journal, until told to stop; then let the answers under way finish."""
-        marked = 0.0
+        marked, written = 0.0, 0
         while not stopping.is_set():
             self._sweep()
-            if self.now() - marked >= MARK_SECONDS:
+            # Nothing new to say: less often, since each mark becomes a transaction.
+            due = MARK_SECONDS if self.journal.written > written else IDLE_MARK_SECONDS
+            if self.now() - marked >= due:
                 marked = self.now()
                 self.mark()
+                written = self.journal.written
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), SWEEP_SECONDS)
 

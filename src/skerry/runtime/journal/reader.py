@@ -118,6 +118,10 @@ def remove_journal(folder: Path) -> None:
 def _read_frames(path: Path, offset: int, limit: int) -> tuple[list[Record], int, Tail]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # Mostly there is nothing new: eight bytes tell, where a segment's allocated rest would be megabytes of zeros.
+        peek = os.pread(fd, HEADER.size, offset)
+        if len(peek) == HEADER.size and not HEADER.unpack(peek)[0]:
+            return [], offset, Tail.END
         data = os.pread(fd, READ_BYTES, offset)
         whole = offset + len(data) >= os.fstat(fd).st_size
     finally:
