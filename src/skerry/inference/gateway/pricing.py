@@ -3,6 +3,9 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
+EVENT_BYTES, OTHER_BYTES = 512, 8192
+"""What a streamed token's event and the rest of an answer are taken to be at most, where egress has a price."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
@@ -20,7 +23,8 @@ class TokenPrice:
         return tokens + egress * self.egress if self.egress else tokens
 
     def ceiling(self, prompt: int, completion: int) -> int:
-        return prompt * max(self.prompt, self.cached) + completion * self.completion
+        tokens = prompt * max(self.prompt, self.cached) + completion * self.completion
+        return tokens + self.egress * (EVENT_BYTES * completion + OTHER_BYTES) if self.egress else tokens
 
 
 @dataclass(frozen=True, slots=True)
