@@ -45,11 +45,12 @@ def key(
     expires_at: datetime | None = None,
     revoked_at: datetime | None = None,
     limits: KeyLimits | None = None,
+    project: str = "proj_1",
 ) -> KeyRecord:
     return KeyRecord(
         digest=digest(secret),
         key_id=KeyId(f"key_{secret}"),
-        project_id=ProjectId("proj_1"),
+        project_id=ProjectId(project),
         organization_id=OrganizationId("org_1"),
         scopes=scopes,
         models=models,

@@ -254,14 +254,14 @@ async def test_budget_is_never_overrun_and_ends_in_402():
 
 
 async def test_database_away_serves_on_leases_at_hand_then_503():
-    async with upstream() as fake, running(Purse(nano=10**9)) as bench:
+    async with upstream() as fake, running(Purse(nano=4_000_000)) as bench:
         bench.routes(route(fake.url))
         async with httpx.AsyncClient(base_url=bench.url, headers={"authorization": f"Bearer {KEY}"}) as client:
             assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
             bench.purse.away = True
             assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
             large = CHAT | {"messages": [{"role": "user", "content": "x" * 30_000}], "max_tokens": 8000}
-            answers = [await client.post("/v1/chat/completions", json=large) for _ in range(10)]
+            answers = [await client.post("/v1/chat/completions", json=large) for _ in range(3)]
     assert answers[-1].status_code == 503
     assert answers[-1].json()["error"]["code"] == "database_unavailable"
 
@@ -293,3 +293,70 @@ async def test_revoked_and_expired_and_unscoped_keys(bench, client):
         answer = await client.post("/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {secret}"})
         assert (answer.status_code, answer.json()["error"]["code"]) == wanted
         assert secret not in answer.text
+
+
+async def test_bytes_nobody_asked_for_never_reach_another_project(bench, client, fake):
+    """An upstream that answers twice. HTTP/1.1 cannot tell whose the second answer is; projects share no connection."""
+    bench.keys(*(key(f"sk-{who}", project=f"proj_{who}") for who in range(6)))
+
+    async def twice(exchange):
+        said = exchange.body["messages"][0]["content"]
+        for pause in (0, 0.02 * (len(fake.seen) % 2)):
+            await asyncio.sleep(pause)
+            await exchange.json({"choices": [{"message": {"content": said}}], "usage": usage()})
+
+    async def ask(who, number):
+        body = CHAT | {"messages": [{"role": "user", "content": f"{who}-{number}"}]}
+        return await client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer sk-{who}"})
+
+    fake.default = twice
+    for number in range(5):
+        answers = await asyncio.gather(*(ask(who, number) for who in range(6)))
+        for who, answer in enumerate(answers):
+            if answer.status_code == 200:
+                assert answer.json()["choices"][0]["message"]["content"].startswith(f"{who}-")
+    # Found out by now: each answer is its own.
+    for who in range(6):
+        answer = await ask(who, "last")
+        assert answer.json()["choices"][0]["message"]["content"] == f"{who}-last"
+
+
+async def test_usage_beyond_what_the_request_allows_is_cut(bench, client, fake):
+    async def boasts(exchange):
+        if exchange.body.get("stream"):
+            await exchange.stream_head()
+            await exchange.token()
+            await exchange.end(10**9, 10**9)
+        else:
+            await exchange.json({"choices": [{}], "usage": usage(10**9, 10**9)})
+
+    fake.default = boasts
+    plain = await client.post("/v1/chat/completions", json=CHAT)
+    body = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
+    stream = events((await client.post("/v1/chat/completions", json=body)).text)
+    records = bench.records()
+    assert [record.completion for record in records] == [5, 5]
+    assert all(record.prompt < 2000 for record in records)
+    assert plain.json()["usage"]["completion_tokens"] == stream[-2]["usage"]["completion_tokens"] == 5
+
+
+async def test_head_without_end_is_given_up(bench, client, fake):
+    async def endless(exchange):
+        await exchange.send(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(100):
+            await exchange.send(b"x: " + b"a" * 60_000 + b"\r\n")
+
+    fake.default = endless
+    answer = await client.post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 503
+
+
+async def test_tool_conversation_for_a_model_without_tools_is_a_400(bench, client, fake):
+    from dataclasses import replace
+
+    bare = route(fake.url)
+    bench.routes(replace(bare, profile=replace(bare.profile, parameters=frozenset())))
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    answer = await client.post("/v1/chat/completions", json=CHAT | {"messages": messages})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages.0.tool_calls")

@@ -169,3 +169,30 @@ async def test_server_that_is_down_is_503(bench):
     status, body = await read_answer(reader)
     assert status == 503 and json.loads(body)["code"] == "server_unavailable"
     writer.close()
+
+
+async def test_strangers_are_refused_before_their_body(bench):
+    reader, writer = await connect(bench)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-nobody\r\n"
+    writer.write(head + b"content-length: 5000000\r\n\r\n" + b"x" * 1000)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.split()[1] == b"401"
+    await bench.until(lambda: bench.gateway.buffered == 0)
+    writer.close()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"DELETE"])
+async def test_hot_paths_say_what_they_take(bench, method):
+    reader, writer = await connect(bench)
+    writer.write(method + b" /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.split()[1] == b"405" and b"allow: POST" in answer
+    writer.close()
+
+
+async def test_upgrade_is_refused_once(bench):
+    reader, writer = await connect(bench)
+    writer.write(HEAD + b"connection: Upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY))
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.count(b"HTTP/1.1") == 1 and b"no_upgrade" in answer
+    writer.close()

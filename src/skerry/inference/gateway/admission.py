@@ -7,9 +7,17 @@ import time
 from skerry.inference.gateway.errors import ApiError, bad_request
 from skerry.inference.gateway.limits import Bucket
 from skerry.inference.gateway.snapshot import KeyState, RouteState, Snapshot
-from skerry.inference.gateway.wire import NO_EFFECT, ChatRequest, CompletionRequest, FieldsUnset, Request
+from skerry.inference.gateway.wire import (
+    NO_EFFECT,
+    AssistantMessage,
+    ChatRequest,
+    CompletionRequest,
+    FieldsUnset,
+    Request,
+    ToolMessage,
+)
 
-PROMPT_OVERHEAD = 64
+PROMPT_OVERHEAD = 512
 """Tokens a chat template may add to what the body's bytes explain, beside a few per message."""
 MESSAGE_OVERHEAD = 16
 nothing_without_effect = FieldsUnset(frozenset(NO_EFFECT))
@@ -59,6 +67,8 @@ def check_parameters(route: RouteState, request: Request) -> None:
         raise bad_request(message, param="stream_options", code="invalid_value")
     if isinstance(request, CompletionRequest):
         _check_prompt(route, request)
+    elif "tools" not in route.route.profile.parameters:
+        _check_no_tools(request)
 
 
 def clean(request: Request) -> None:
@@ -125,6 +135,15 @@ def _over(key: KeyState, bucket: Bucket, what: str) -> ApiError:
 def _prompts(request: CompletionRequest) -> int:
     prompt = request.prompt
     return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+
+
+def _check_no_tools(request: ChatRequest) -> None:
+    """A conversation with tool calls is nothing for a model whose template knows none."""
+    for index, message in enumerate(request.messages):
+        if isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and message.tool_calls):
+            field = "role" if isinstance(message, ToolMessage) else "tool_calls"
+            text = f"The model '{request.model}' does not support tools."
+            raise bad_request(text, param=f"messages.{index}.{field}", code="unsupported_parameter")
 
 
 def _drop_harmless(route: RouteState, request: Request, names: list[str]) -> None:

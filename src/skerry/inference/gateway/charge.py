@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 class Charge:
     """Reserve → record and settle, or release. `admitted` is Unix microseconds."""
 
-    __slots__ = ("_ceiling", "_gateway", "_reservation", "admitted", "id", "key", "route")
+    __slots__ = ("_bounds", "_ceiling", "_gateway", "_reservation", "admitted", "id", "key", "route")
 
     def __init__(self, gateway: "Gateway", id: bytes, admitted: int, key: KeyState, route: RouteState) -> None:
         self._gateway, self.id, self.admitted, self.key, self.route = gateway, id, admitted, key, route
         self._ceiling = 0
+        self._bounds = (0, 0)
         self._reservation: Reservation | None = None
 
     def bound(self, prompt: int, completion: int) -> None:
         """At most so many tokens will be used."""
+        self._bounds = (prompt, completion)
         self._ceiling = atto_to_nano_ceil(self.route.prices.at(self.admitted).ceiling(prompt, completion))
 
     def reserve(self, retry: Callable[[], None]) -> bool:
@@ -57,6 +59,19 @@ class Charge:
         except Unavailable as away:
             raise unavailable(away.detail, code=away.code, retry_after=away.retry_after or 1) from None
 
+    def within(self, usage: sse.Usage) -> sse.Usage:
+        """The usage, cut to what the request can have used: an engine that claims more would spend beyond a lease."""
+        prompt, completion = self._bounds
+        if usage.prompt_tokens <= prompt and usage.completion_tokens <= completion:
+            return usage
+        about = self.route.route
+        self._gateway.log.warning(
+            "usage_out_of_bounds", model=about.name, prompt=usage.prompt_tokens, completion=usage.completion_tokens,
+            most_prompt=prompt, most_completion=completion,
+        )  # fmt: skip
+        details = sse.TokenDetails(min(usage.cached, prompt))
+        return sse.Usage(min(usage.prompt_tokens, prompt), min(usage.completion_tokens, completion), details)
+
     def record(
         self,
         usage: sse.Usage | None,
@@ -72,7 +87,7 @@ class Charge:
         """
         counted: Counted = "engine" if usage is not None else "gateway"
         if usage is None:
-            usage = sse.Usage(completion_tokens=content)
+            usage = sse.Usage(completion_tokens=min(content, self._bounds[1]))
         key, route = self.key, self.route
         now = time.time_ns() // 1000
         cached, completion = usage.cached, usage.completion_tokens

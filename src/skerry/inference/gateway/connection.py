@@ -11,6 +11,7 @@ from skerry.inference.gateway.errors import REASONS, ApiError
 
 if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
+    from skerry.inference.gateway.snapshot import KeyState
 
 MAX_HEADERS = 32 * 1024
 MAX_HEADER_COUNT = 100
@@ -22,6 +23,8 @@ IDLE_SECONDS = 75.0
 SEND_SECONDS = 120.0
 """A client that takes nothing for this long is given up."""
 LINGER_SECONDS = 1.0
+MAX_BUFFERED = 512 * 1024 * 1024
+"""Of all bodies that are being received."""
 HIGH_WATER = 256 * 1024
 _CHECKED = {
     b"authorization": 1,
@@ -47,6 +50,8 @@ class HttpRequest:
     http11: bool = True
     expects: bool = False
     """Whether the client waits for `100 Continue` before it sends the body."""
+    key: "KeyState | None" = None
+    """Whose it is, where that was looked up with the head."""
     problem: ApiError | None = None
     """What is wrong with it as HTTP; it is answered with this."""
 
@@ -130,6 +135,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gateway.connections.discard(self)
+        self._received()
         self._stop_reading = True
         self._pending.clear()
         exchange, self._exchange = self._exchange, None
@@ -172,6 +178,13 @@ class ClientConnection(asyncio.Protocol):
         request.http11 = parser.get_http_version() != "1.0"
         self._head_bytes = 0
         request.problem = _check_head(request, self._headers, self._gateway.max_body)
+        if request.problem is None and parser.should_upgrade():
+            request.problem = ApiError(400, "Upgrades are not offered here", code="no_upgrade")
+        if request.problem is None:
+            try:
+                self._gateway.check_head(request)
+            except ApiError as error:
+                request.problem = error
         if request.problem is not None:
             self._refuse(request.problem)
             return
@@ -181,16 +194,21 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
+        gateway = self._gateway
         self._size += len(data)
-        if self._size > self._gateway.max_body:
-            self._refuse(too_large(self._gateway.max_body))
-            return
-        self._chunks.append(data)
+        gateway.buffered += len(data)
+        if self._size > gateway.max_body:
+            self._refuse(too_large(gateway.max_body))
+        elif gateway.buffered > MAX_BUFFERED:
+            message = "The gateway is receiving more than it can hold. Please try again."
+            self._refuse(ApiError(503, message, code="overloaded", retry_after=2, close=True))
+        else:
+            self._chunks.append(data)
 
     def on_message_complete(self) -> None:
+        self._received()
         if self._stop_reading:
             return
-        self._receiving = False
         request, chunks = self._request, self._chunks
         request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._take(request)
@@ -239,6 +257,12 @@ class ClientConnection(asyncio.Protocol):
             b"connection: close\r\n" if close else b"",
         )
         self.transport.write(head + body)
+
+    def _received(self) -> None:
+        """The body is whole, or will never be."""
+        self._receiving = False
+        self._gateway.buffered -= self._size
+        self._size = 0
 
     def _linger(self) -> None:
         """Close, but read on a little: closing with unread bytes would reset the connection and lose the answer."""
@@ -299,6 +323,8 @@ def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_bo
         if check is None:
             continue
         if check == 1:
+            if request.authorization:
+                return ApiError(400, "There are two Authorization headers", code="ambiguous_authorization")
             request.authorization = value
         elif check == 2:
             lengths += 1

@@ -12,7 +12,7 @@ from skerry.inference.gateway import admission, sse
 from skerry.inference.gateway.charge import Charge
 from skerry.inference.gateway.connection import ClientConnection, HttpRequest
 from skerry.inference.gateway.errors import ApiError, unavailable
-from skerry.inference.gateway.heads import plain_head, stream_head, usage_event
+from skerry.inference.gateway.heads import plain_head, shown_usage, stream_head, usage_event
 from skerry.inference.gateway.refusals import from_engine
 from skerry.inference.gateway.snapshot import ReplicaState, RouteState
 from skerry.inference.gateway.upstream import UpstreamConnection
@@ -71,7 +71,7 @@ class InferenceExchange:
         now = gateway.now()
         if not gateway.snapshot.is_trusted(now):
             raise unavailable("The gateway has not heard from its database for too long", code="database_unavailable")
-        key = admission.authenticate(gateway.snapshot, gateway.digest(self._http.authorization))
+        key = gateway.key_of(self._http)
         body = self._http.body
         request: Request = parse(chat_decoder, body) if self._chat else parse(completion_decoder, body)
         route = admission.find_route(gateway.snapshot, key, request.model)
@@ -145,7 +145,7 @@ class InferenceExchange:
         self._attempts += 1
         self._replica = replica
         replica.in_flight += 1
-        connection = replica.pool.get()
+        connection = replica.pool.get(self._owner(replica))
         if connection is None:
             self._gateway.spawn(self._connect(replica))
         else:
@@ -153,7 +153,7 @@ class InferenceExchange:
 
     async def _connect(self, replica: ReplicaState) -> None:
         try:
-            connection = await replica.pool.connect()
+            connection = await replica.pool.connect(self._owner(replica))
         except OSError as error:
             replica.down_until = self._gateway.now() + self._gateway.down_seconds
             if not self._ended:
@@ -163,6 +163,9 @@ class InferenceExchange:
             replica.pool.give_back(connection)
         else:
             self._write(connection, replica)
+
+    def _owner(self, replica: ReplicaState) -> str:
+        return "" if replica.shared else self._paid.key.project
 
     def _write(self, connection: UpstreamConnection, replica: ReplicaState) -> None:
         self._upstream = connection
@@ -221,7 +224,7 @@ class InferenceExchange:
                 self._retry(f"status {self._status}", avoid=replica)
                 return
             self._gateway.log.info("engine_refused", status=self._status, request_id=self._request_id.decode())
-            self._refuse(from_engine(self._status, b"".join(self._answer), self._about))
+            self._refuse(from_engine(self._status, b"".join(self._answer), self._about, self._chat))
         elif self._events is not None:
             if self._events.content or self._events.usage:
                 self._finish_stream()
@@ -278,8 +281,13 @@ class InferenceExchange:
         except (msgspec.MsgspecError, sse.BadStream):
             self._refuse(unavailable("The model's answer could not be read", code="bad_answer"))
             return
+        usage = answer.usage
+        if usage is not None:
+            usage = self._paid.within(usage)
+            if usage is not answer.usage:
+                body = sse.with_fields(body, {"usage": shown_usage(usage)})
         self._egress = len(body)
-        cost = self._record(answer.usage, len(answer.choices), 200)
+        cost = self._record(usage, len(answer.choices), 200)
         if cost is None:
             return
         key = self._paid.key
@@ -303,6 +311,10 @@ class InferenceExchange:
         """All events have come: record, then send the last of them."""
         events = self._events
         assert events is not None
+        if events.usage is not None:
+            usage = self._paid.within(events.usage)
+            if usage is not events.usage:
+                events.usage, events.usage_event = usage, None
         tail = b"data: [DONE]\n\n"
         self._egress += len(tail)
         cost = self._record(events.usage, events.content, 200)

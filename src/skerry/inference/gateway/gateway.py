@@ -10,9 +10,10 @@ from typing import Any
 
 import structlog
 
+from skerry.inference.gateway import admission
 from skerry.inference.gateway.balances import Balances, Bank
 from skerry.inference.gateway.connection import ClientConnection, Exchange, HttpRequest
-from skerry.inference.gateway.errors import unavailable
+from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.exchange import InferenceExchange
 from skerry.inference.gateway.metrics import GatewayMetrics
 from skerry.inference.gateway.passage import Passage
@@ -59,6 +60,8 @@ class Gateway:
         self.silence_seconds = settings.answer_timeout_seconds
         self.down_seconds = DOWN_SECONDS
         self.draining = False
+        self.buffered = 0
+        """Bytes of request bodies that are being received."""
         self._hmacs = hmacs
         self._server = Pool(Address.parse(settings.server_url))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,6 +73,20 @@ class Gateway:
         if chat is None:
             return Passage(self, client, http, self._server)
         return InferenceExchange(self, client, http, chat)
+
+    def key_of(self, http: HttpRequest) -> KeyState:
+        """The key behind a request. Raises ApiError 401, 403."""
+        return http.key or admission.authenticate(self.snapshot, self.digest(http.authorization))
+
+    def check_head(self, http: HttpRequest) -> None:
+        """Of a request to a hot path, before its body is read: strangers' bodies take no memory. Raises ApiError."""
+        if http.target.partition(b"?")[0] not in HOT:
+            return
+        if http.method != b"POST":
+            path = http.target.partition(b"?")[0].decode()
+            raise ApiError(405, f"{path} takes POST.", code="method_not_allowed", headers=b"allow: POST\r\n")
+        if self.snapshot.is_trusted(self.now()):
+            http.key = self.key_of(http)
 
     def digest(self, authorization: bytes) -> bytes | None:
         """The digest under which a bearer token's key is known, if any; None where no bearer token was sent."""

@@ -53,10 +53,15 @@ def _chunk(events: sse.EventStream, model: str, id: bytes, created: int, chat: b
         "created": created,
         "model": model,
         "choices": [],
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": usage.cached},
-        },
+        "usage": shown_usage(usage),
+    }
+
+
+def shown_usage(usage: sse.Usage) -> dict[str, Any]:
+    """In OpenAI's form."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
     }

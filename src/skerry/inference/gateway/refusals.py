@@ -32,7 +32,7 @@ def exhausted(denied: Denied, ceiling: int, currency: str) -> ApiError:
     return ApiError(402, message, code="insufficient_quota")
 
 
-def from_engine(status: int, body: bytes, route: Route) -> ApiError:
+def from_engine(status: int, body: bytes, route: Route, chat: bool) -> ApiError:
     """An engine's refusal in our words. Its 400 is the caller's; all else is ours, without a word about the inside."""
     if status in (400, 413, 422):
         error = _error_object(body)
@@ -44,11 +44,14 @@ def from_engine(status: int, body: bytes, route: Route) -> ApiError:
             or (_TOO_LONG.search(message))
         ):
             length, context = numbers or (None, route.context_length)
-            have = f"The messages hold {length} tokens" if length else "The messages are too long"
-            text = f"{have}, but the context of '{route.name}' holds {context}. Shorten them."
-            return bad_request(
-                text, param="prompt" if "prompt" in message[:6] else "messages", code="context_length_exceeded"
+            what = "messages" if chat else "prompt"
+            have = (
+                f"The {what} {'hold' if chat else 'holds'} {length} tokens"
+                if length
+                else f"The {what} {'are' if chat else 'is'} too long"
             )
+            text = f"{have}, but the context of '{route.name}' holds {context}. Shorten {'them' if chat else 'it'}."
+            return bad_request(text, param=what, code="context_length_exceeded")
         param = error.get("param")
         return bad_request(message, param=param if isinstance(param, str) else None, code="invalid_request")
     if status == 429:

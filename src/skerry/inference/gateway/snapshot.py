@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from skerry.identity.model import KeyRecord, Scope
+from skerry.inference.engines.base import EngineKind
 from skerry.inference.gateway.balances import Account
 from skerry.inference.gateway.limits import Bucket
 from skerry.inference.gateway.pricing import PriceSchedule
@@ -49,6 +50,8 @@ class ReplicaState:
     chat_head: bytes
     completion_head: bytes
     in_flight: int = 0
+    shared: bool = True
+    """Whether connections may carry several projects' requests, one after the other: only to servers of our own."""
     down_until: float = 0.0
     """Monotonic seconds until which it is passed over after a failed connection."""
     id_header: bytes = b""
@@ -118,7 +121,7 @@ class Snapshot:
         for route in routes:
             state = RouteState(route, prices[route.model_name], _refused(route))
             state.replicas = [
-                kept.pop(replica) if replica in kept else pools.replica(replica) for replica in route.replicas
+                kept.pop(replica) if replica in kept else pools.replica(replica, route) for replica in route.replicas
             ]
             fresh[route.name] = state
         self.routes = fresh
@@ -132,7 +135,7 @@ class Pools:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
 
-    def replica(self, replica: RouteReplica) -> ReplicaState:
+    def replica(self, replica: RouteReplica, route: Route) -> ReplicaState:
         address = Address.parse(replica.base_url)
         pool = Pool(address, self._tls)
         common = (
@@ -145,6 +148,7 @@ class Pools:
             pool,
             b"POST " + address.base + b"/chat/completions" + common,
             b"POST " + address.base + b"/completions" + common,
+            shared=route.profile.kind is not EngineKind.EXTERNAL,
             id_header=b"x-skerry-replica: " + replica.id.encode() + b"\r\n",
         )
 

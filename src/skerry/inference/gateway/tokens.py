@@ -61,7 +61,7 @@ async def count_prompt(replica: ReplicaState, route: Route, request: Request) ->
     connection: UpstreamConnection | None = None
     try:
         async with asyncio.timeout(COUNT_SECONDS):
-            connection = replica.pool.get() or await replica.pool.connect()
+            connection = await replica.pool.connect("count")
             call = _Call()
             connection.send(call, _call_bytes(replica, path, body))
             counted = msgspec.json.decode(await call.answer, type=_Tokens)

@@ -59,7 +59,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection. The parser's callbacks are methods of this object."""
 
     __slots__ = (
-        "_answered", "_delimited", "_headers", "_keep", "_parser", "handler", "pool", "transport", "used",
+        "_answered", "_complete", "_delimited", "_dirty", "_head_bytes", "_headers", "_keep", "_parser",
+        "handler", "owner", "pool", "transport", "used",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -67,22 +68,29 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
         self.handler: Handler | None = None
+        self.owner = ""
+        """The project whose requests alone it carries, where the other side is not ours."""
         self.used = 0
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._answered = self._delimited = False
         self._keep = True
+        self._complete = self._dirty = False
+        """Whether the answer is whole; whether more came after it: then nothing here can be trusted."""
+        self._head_bytes = 0
+        """Bytes that came while the head was incomplete; 0 outside a head."""
 
     def send(self, handler: Handler, data: bytes) -> None:
         self.handler = handler
         self.used += 1
-        self._answered = False
+        self._answered = self._complete = False
+        self._head_bytes = 1
         self.transport.write(data)
 
     def abandon(self) -> None:
         """Nobody wants the answer any more: closing tells the other side to stop working on it."""
         self.handler = None
-        self.pool.open.discard(self)
+        self.pool.forget(self)
         self.transport.abort()
 
     # asyncio
@@ -92,11 +100,25 @@ class UpstreamConnection(asyncio.Protocol):
         self.pool.open.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.handler is None:
+            # Nobody asked: whoever came next would take it for the answer to something else.
+            self.pool.distrust()
+            self.abandon()
+            return
         self._answered = True
+        if self._head_bytes:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"it does not speak HTTP: {error}")
+            if not self._complete:
+                self._fail(f"it does not speak HTTP: {error}")
+                return
+            self._dirty = True
+        if self._complete:
+            self._finish()
+        elif self._head_bytes > MAX_HEAD + len(data):
+            self._fail("the head of its answer is too large")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
@@ -104,7 +126,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if exc is None and self._answered and not self._delimited and not self._headers_pending():
             # An answer without a length ends with its connection.
-            self.on_message_complete()
+            self._complete = True
+            self._finish()
             return
         self._fail(str(exc) if exc else "it closed the connection")
 
@@ -118,6 +141,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     # httptools
     def on_message_begin(self) -> None:
+        if self._complete:
+            self._dirty = True
+            return
         self._headers = []
         self._delimited = False
 
@@ -129,23 +155,30 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:
+        if status < 200 or self._dirty:
             return
+        self._head_bytes = 0
         self._keep = self._parser.should_keep_alive()
         if self.handler is not None:
             self.handler.upstream_head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
-        if self.handler is not None:
+        if self.handler is not None and not self._dirty:
             self.handler.upstream_body(data)
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
-            return
+        if self._parser.get_status_code() >= 200:
+            self._complete = True
+
+    def _finish(self) -> None:
+        """The answer is whole. Only now, with all that came read, can the connection serve somebody else."""
         handler, self.handler = self.handler, None
-        if self._keep and not self.transport.is_closing():
+        if self._keep and not self._dirty and not self.transport.is_closing():
             self.pool.give_back(self)
         else:
+            if self._dirty:
+                self.pool.distrust()
+            self.pool.forget(self)
             self.transport.close()
         if handler is not None:
             handler.upstream_done()
@@ -161,24 +194,30 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class Pool:
-    """Connections to one address. `get` gives an idle one at once, or None: then `connect` makes one."""
+    """Connections to one address. `get` gives an idle one at once, or None: then `connect` makes one.
+
+    HTTP/1.1 tells whose an answer is by its order alone. A server that sends more than was asked for is found out, and
+    its connections then serve one request each; until it is found out, what is too much can only reach the same owner.
+    """
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None = None) -> None:
         self.address = address
         self.open: set[UpstreamConnection] = set()
-        self._idle: list[UpstreamConnection] = []
+        self._idle: dict[str, list[UpstreamConnection]] = {}
+        self._count = 0
         self._tls = tls
-        self._closed = False
+        self._single_use = False
 
-    def get(self) -> UpstreamConnection | None:
-        idle = self._idle
+    def get(self, owner: str = "") -> UpstreamConnection | None:
+        idle = self._idle.get(owner)
         while idle:
             connection = idle.pop()
+            self._count -= 1
             if not connection.transport.is_closing():
                 return connection
         return None
 
-    async def connect(self) -> UpstreamConnection:
+    async def connect(self, owner: str = "") -> UpstreamConnection:
         """A new connection. Raises OSError, TimeoutError too."""
         loop = asyncio.get_running_loop()
         address = self.address
@@ -190,22 +229,32 @@ class Pool:
                 _, protocol = await loop.create_connection(
                     lambda: UpstreamConnection(self), address.host, address.port, ssl=tls
                 )
+        protocol.owner = owner
         return protocol
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        if self._closed or len(self._idle) >= MAX_IDLE:
+        idle = self._idle.setdefault(connection.owner, [])
+        if self._single_use or self._count >= MAX_IDLE or connection in idle:
             connection.transport.close()
         else:
-            self._idle.append(connection)
+            idle.append(connection)
+            self._count += 1
 
     def forget(self, connection: UpstreamConnection) -> None:
         self.open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        idle = self._idle.get(connection.owner)
+        if idle and connection in idle:
+            idle.remove(connection)
+            self._count -= 1
+
+    def distrust(self) -> None:
+        """The other side sent what nobody asked for: no connection serves twice from now on."""
+        self.retire()
 
     def retire(self) -> None:
         """Close what is idle now and the rest when its answer is out."""
-        self._closed = True
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.transport.close()
+        self._single_use = True
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.transport.close()
+        self._idle, self._count = {}, 0

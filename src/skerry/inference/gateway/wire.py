@@ -20,7 +20,8 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=16)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-StopList = Annotated[list[str], Meta(max_length=4)]
+Stop = Annotated[str, Meta(min_length=1)]
+StopList = Annotated[list[Stop], Meta(max_length=4)]
 Raw = msgspec.Raw
 
 MAX_METADATA: Final = 16
@@ -126,7 +127,7 @@ class Sampling(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=T
     temperature: Temperature | None = None
     top_p: Probability | None = None
     n: Choices | None = None
-    stop: str | StopList | None = None
+    stop: Stop | StopList | None = None
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
