@@ -17,7 +17,7 @@ from skerry.inference.gateway.wire import (
     ToolMessage,
 )
 
-PROMPT_OVERHEAD = 512
+PROMPT_OVERHEAD = 64
 """Tokens a chat template may add to what the body's bytes explain, beside a few per message."""
 MESSAGE_OVERHEAD = 16
 nothing_without_effect = FieldsUnset(frozenset(NO_EFFECT))

@@ -16,6 +16,9 @@ from skerry.runtime.journal.records import AnswerRecord, Counted
 if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
 
+HIDDEN_TOKENS = 1024
+"""What a server may add to a prompt on its own (a system prompt, its tools' preamble) and be believed."""
+
 
 class Charge:
     """Reserve → record and settle, or release. `admitted` is Unix microseconds."""
@@ -30,7 +33,7 @@ class Charge:
 
     def bound(self, prompt: int, completion: int) -> None:
         """At most so many tokens will be used."""
-        self._bounds = (prompt, completion)
+        self._bounds = (prompt + HIDDEN_TOKENS, completion)
         self._ceiling = atto_to_nano_ceil(self.route.prices.at(self.admitted).ceiling(prompt, completion))
 
     def reserve(self, retry: Callable[[], None]) -> bool:
