@@ -32,6 +32,16 @@ class ReplicaStatus(StrEnum):
     STOPPED = "stopped"
 
 
+class RoutingPolicy(StrEnum):
+    """How a gateway chooses among the replicas of an endpoint."""
+
+    PREFIX_AFFINITY = "prefix_affinity"
+    """The replica that holds the beginning of the prompt, unless it is much busier than others."""
+    LEAST_LOAD = "least_load"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+
+
 class Desired(StrEnum):
     RUN = "run"
     STOP = "stop"
@@ -160,6 +170,8 @@ class RouteReplica:
     key: str
     slots: int
     """Requests it works on at once; more wait inside it."""
+    weight: int = 100
+    """Its share of the requests beside other replicas: 5 beside 95 is a canary. 0: nothing new is sent to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +194,31 @@ class Route:
     status_reason: str
     replicas: tuple[RouteReplica, ...]
     """Those that are ready."""
+    policy: RoutingPolicy = RoutingPolicy.PREFIX_AFFINITY
+    per_replica: int | None = None
+    """Requests a gateway sends to one replica at once; more wait in the gateway. None: its `slots`."""
+    wakes: bool = False
+    """Scaled to zero, or on its way up: requests wait although there is no replica."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one gateway has of one endpoint at this moment; the autoscaler adds up what the gateways say."""
+
+    endpoint: EndpointId
+    in_flight: int
+    """Being answered by replicas."""
+    waiting: int
+    """Waiting for a replica."""
+    longest_wait_seconds: float
+    requests_per_minute: float
+    """Answered in the last minute."""
+    tokens_per_second: float
+    """Completion tokens, over the last ten seconds."""
+    first_token_ms: float
+    """Median of the last minute; 0: none."""
+    batch_waiting: int = 0
+    """Of `waiting`, rows of batches: they alone do not call for more replicas than one."""
 
 
 ENDPOINT_TRANSITIONS = StateMachine(

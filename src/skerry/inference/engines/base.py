@@ -10,6 +10,14 @@ from skerry.artifacts.model import EngineKind, Model
 __all__ = ["Driver", "EngineKind", "EngineProfile", "LaunchPlan", "PrefixCache"]
 
 
+class Task(StrEnum):
+    """What a model is asked for; each is a path of the wire."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+
+
 class PrefixCache(StrEnum):
     """How an engine keeps the work done on one project's prompts from another project (I12)."""
 
@@ -47,6 +55,7 @@ class EngineProfile:
     chat_count_path: str | None = None
     """Route that takes a chat request and answers `{"input_tokens": n}`, the template's tokens included."""
     prefix_cache: PrefixCache = PrefixCache.OFF
+    tasks: frozenset[Task] = frozenset({Task.CHAT, Task.COMPLETION})
 
 
 @dataclass(frozen=True, slots=True)

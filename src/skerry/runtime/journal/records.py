@@ -40,6 +40,13 @@ class AnswerRecord(msgspec.Struct, array_like=True, tag="a", frozen=True):
     cost_nano: int = 0
     batch: str = ""
     tags: dict[str, str] = {}
+    stream: bool = False
+    queue_us: int = 0
+    """Waited for a replica, in microseconds."""
+    first_us: int = 0
+    """From admission to the first byte of the answer, in microseconds; 0: there was none."""
+    kind: str = "chat"
+    """`chat`, `completion` or `embedding`."""
 
 
 class Mark(msgspec.Struct, array_like=True, tag="m", frozen=True):

@@ -1,0 +1,8 @@
+"""Autoscaling, rollouts and demand of endpoints."""
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    pass

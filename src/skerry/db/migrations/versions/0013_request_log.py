@@ -1,0 +1,8 @@
+"""The log of requests."""
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    pass
