@@ -10,8 +10,9 @@ from pathlib import Path
 
 from skerry.identity.model import KeyLimits, KeyRecord, Scope
 from skerry.inference.engines.base import EngineKind, EngineProfile
-from skerry.inference.gateway.balances import Denied, Grant
-from skerry.inference.gateway.connection import ClientConnection
+from skerry.inference.gateway.balances import Grant
+from skerry.inference.gateway.connection import accept
+from skerry.inference.gateway.errors import Denied
 from skerry.inference.gateway.gateway import Gateway
 from skerry.inference.gateway.pricing import PriceSchedule, TokenPrice
 from skerry.inference.gateway.snapshot import Pools
@@ -111,11 +112,16 @@ class Bench:
 
     def routes(self, *routes: Route, price: TokenPrice = PRICE) -> None:
         prices = {r.model_name: PriceSchedule("USD", (price,)) for r in routes}
-        self.gateway.snapshot.put_routes(routes, prices, Pools())
-        self.gateway.waiting_room.admit(self.gateway.snapshot.routes)
+        gone = self.gateway.snapshot.put_routes(routes, prices, Pools())
+        self.gateway.waiting_room.admit(self.gateway.snapshot.routes.values(), gone)
 
     def keys(self, *records: KeyRecord) -> None:
         self.gateway.snapshot.put_keys(records, 6_000_000, 6_000_000_000)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a replica."""
+        return sum(len(state.queue) for state in self.gateway.snapshot.routes.values())
 
     def records(self) -> list[AnswerRecord]:
         batch = read_batch(self.folder, Position())
@@ -153,7 +159,7 @@ async def running(
 
         loop = asyncio.get_running_loop()
         journal.start(loop)
-        server = await loop.create_server(lambda: ClientConnection(gateway), "127.0.0.1", port)
+        server = await loop.create_server(lambda: accept(gateway), "127.0.0.1", port, backlog=4096)
         stopping = asyncio.Event()
         house = asyncio.create_task(gateway.keep_house(stopping))
         bench = Bench(gateway, server.sockets[0].getsockname()[1], folder, bank)

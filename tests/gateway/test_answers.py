@@ -220,10 +220,10 @@ async def test_silent_replica_is_given_up():
 async def test_request_waits_for_a_replica_that_is_starting(bench, client, fake):
     bench.routes(route(status=EndpointStatus.STARTING))
     task = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT))
-    await bench.until(lambda: len(bench.gateway.waiting_room) == 1)
+    await bench.until(lambda: bench.waiting == 1)
     bench.routes(route(fake.url))
     assert (await task).status_code == 200
-    assert len(bench.gateway.waiting_room) == 0
+    assert bench.waiting == 0
 
 
 async def test_full_queue_is_ours_to_answer_for():
@@ -231,7 +231,7 @@ async def test_full_queue_is_ours_to_answer_for():
         bench.routes(route(status=EndpointStatus.STARTING))
         async with httpx.AsyncClient(base_url=bench.url, headers={"authorization": f"Bearer {KEY}"}) as client:
             first = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT))
-            await bench.until(lambda: len(bench.gateway.waiting_room) == 1)
+            await bench.until(lambda: bench.waiting == 1)
             full = await client.post("/v1/chat/completions", json=CHAT)
             late = await first
     assert (full.status_code, full.json()["error"]["code"]) == (503, "queue_full")

@@ -18,10 +18,10 @@ from skerry.inference.gateway.balances import (
     STOP_SECONDS,
     Account,
     Balances,
-    Denied,
     Grant,
     Reservation,
 )
+from skerry.inference.gateway.errors import Denied
 from skerry.kernel.errors import Unavailable
 
 

@@ -16,8 +16,9 @@ from skerry.billing.store.accounts import AccountStore
 from skerry.billing.store.ledger import LedgerStore
 from skerry.db.database import Database
 from skerry.identity.service import Identity
-from skerry.inference.gateway.balances import Balances, Denied, Reservation
+from skerry.inference.gateway.balances import Balances, Reservation
 from skerry.inference.gateway.control import LeaseBank
+from skerry.inference.gateway.errors import Denied
 from skerry.kernel.clock import FakeClock
 from skerry.kernel.ids import ProjectId, new_id
 from skerry.metering.service import Metering

@@ -138,18 +138,60 @@ def test_an_event_of_several_lines_stays_one_event() -> None:
     ],
 )
 @pytest.mark.parametrize("cut", [0.0, 0.5])
-def test_what_is_no_stream_is_refused_and_not_counted(event: bytes, cut: float) -> None:
+def test_what_is_no_stream_is_refused_and_what_came_before_it_counts(event: bytes, cut: float) -> None:
     stream = EventStream(None)
     first = f"data: {chunk({'content': 'a'})}\n\n".encode()
-    assert stream.feed(first) == first
-    with pytest.raises(BadStream):
-        undelivered = f"data: {chunk({'content': 'never sent'})}\n\n".encode()
+    second = f"data: {chunk({'content': 'b'})}\n\n".encode()
+    delivered = stream.feed(first)
+    with pytest.raises(BadStream) as caught:
         place = int(cut * len(event))
-        if place:
-            stream.feed(event[:place])
-            undelivered = b""
-        stream.feed(event[place:] if place else undelivered + event)
-    assert stream.content == 1
+        delivered += stream.feed(second + event[:place]) if place else b""
+        stream.feed(event[place:] if place else second + event)
+    assert delivered + caught.value.passed == first + second
+    assert stream.content == 2
+
+
+def framed(*events: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
+
+
+def test_whole_chunks_of_plain_events_are_counted_as_they_are() -> None:
+    stream = EventStream(None)
+    events = [f"data: {chunk({'content': word})}\n\n".encode() for word in ("a", "", "b")]
+    assert stream.chunks(framed(*events)) == sum(map(len, events))
+    assert stream.content == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        framed(b"data: {}\n\n")[:-1],
+        framed(b"data: {}\n\n") + b"5",
+        framed(b"data: {}\n\ndata: {}\n\n"),
+        framed(b"data: {}\n"),
+        framed(b"data: {}\r\n\r\n"),
+        framed(b"event: x\n\n"),
+        framed(b'data: {"usage":{"prompt_tokens":1}}\n\n'),
+        framed(b'data: {"error":"x"}\n\n'),
+        framed(b"data: [DONE]\n\n"),
+        framed(b"data: {}\n\n") + b"0\r\n\r\n",
+        b"+a\r\ndata: {}\n\n\r\n",
+        b"a;x\r\ndata: {}\n\n\r\n",
+        b"0xa\r\ndata: {}\n\n\r\n",
+        b"1_0\r\ndata: {123456}\n\n\r\n",
+        b"g\r\ndata: {}\n\n\r\n",
+        b"a\ndata: {}\n\n\r\n",
+        b"",
+    ],
+)
+def test_chunks_that_are_not_so_simple_are_left_to_the_parser(data: bytes) -> None:
+    stream = EventStream(None)
+    assert stream.chunks(data) <= 0 and stream.content == 0
+
+
+def test_chunks_that_say_there_is_no_usage_yet_are_plain() -> None:
+    stream = EventStream(None)
+    assert stream.chunks(framed(b'data: {"choices":[{"delta":{"content":"a"}}],"usage":null}\n\n')) > 0
 
 
 def test_an_error_inside_a_text_is_only_text() -> None:

@@ -7,9 +7,10 @@ it paid for are written (DESIGN §5 Balance).
 """
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from skerry.inference.gateway.errors import Denied
 from skerry.kernel.errors import Unavailable
 
 STOP_SECONDS = 5.0
@@ -23,19 +24,19 @@ LEAST_CEILINGS = 64
 """A new lease asks for this many requests like the one that needs it."""
 
 
-@dataclass(slots=True)
 class Lease:
     """All amounts in nano-units. `stop_at` is monotonic seconds."""
 
-    id: str
-    amount: int
-    free: int
-    stop_at: float
-    grows: bool = True
-    """False where the bank would not add to it (its period was changed)."""
+    def __init__(self, id: str, amount: int, free: int, stop_at: float) -> None:
+        self.id = id
+        self.amount = amount
+        self.free = free
+        self.stop_at = stop_at
+        self.grows = True
+        """False where the bank would not add to it (its period was changed)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grant:
     """What the database set aside: a new lease, or (`grown`) more on an old one."""
 
@@ -45,35 +46,27 @@ class Grant:
     """How long it is good for, from now."""
 
 
-class Denied(Exception):
-    """The balance does not cover the request; `window` says when there will be more (day, month, total)."""
-
-    def __init__(self, remaining: int, limit: int, kind: str, window: str) -> None:
-        super().__init__("the balance is exhausted")
-        self.remaining, self.limit, self.kind, self.window = remaining, limit, kind, window
-
-
 class Bank(Protocol):
     """Where leases come from; raises Denied, and Unavailable while the database is away."""
 
     async def lease(self, account: str, minimum: int, wanted: int, grow: str | None) -> Grant: ...
 
 
-@dataclass(slots=True)
 class Account:
     """One balance as this gateway holds it."""
 
-    id: str
-    kind: str
-    leases: list[Lease] = field(default_factory=list)
-    spent_recently: int = 0
-    """Spent since the last lease was fetched; the next lease is sized by it."""
-    denied: Denied | None = None
-    trouble: Unavailable | None = None
-    refused_until: float = 0.0
-    """Until then `denied` or `trouble` is what the bank says."""
-    fetching: bool = False
-    waiting: list[Callable[[], None]] = field(default_factory=list)
+    def __init__(self, id: str, kind: str) -> None:
+        self.id = id
+        self.kind = kind
+        self.leases: list[Lease] = []
+        self.spent_recently = 0
+        """Spent since the last lease was fetched; the next lease is sized by it."""
+        self.denied: Denied | None = None
+        self.trouble: Unavailable | None = None
+        self.refused_until = 0.0
+        """Until then `denied` or `trouble` is what the bank says."""
+        self.fetching = False
+        self.waiting: list[Callable[[], None]] = []
 
 
 Reservation = list[tuple[Account, Lease]]

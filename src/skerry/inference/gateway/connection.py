@@ -1,17 +1,20 @@
 """A client's connection: HTTP/1.1 in, answers out in order, one request worked on at a time."""
 
 import asyncio
+import re
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
+from mypy_extensions import mypyc_attr
 
 from skerry.inference.gateway.errors import REASONS, ApiError
+from skerry.inference.gateway.upstream import Handler
 
 if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
-    from skerry.inference.gateway.snapshot import KeyState
+    from skerry.inference.gateway.state import KeyState
+    from skerry.inference.gateway.tickets import BatchTicket
 
 MAX_HEADERS = 32 * 1024
 MAX_HEADER_COUNT = 100
@@ -26,6 +29,8 @@ LINGER_SECONDS = 1.0
 MAX_BUFFERED = 512 * 1024 * 1024
 """Of all bodies that are being received."""
 HIGH_WATER = 256 * 1024
+_FOR_EVER: Final = float("inf")
+_NOT_CONNECTED: Final = asyncio.Transport()
 _CHECKED = {
     b"authorization": 1,
     b"content-length": 2,
@@ -33,75 +38,99 @@ _CHECKED = {
     b"transfer-encoding": 4,
     b"content-encoding": 5,
     b"expect": 6,
+    b"traceparent": 7,
 }
+_TRACE: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _ERROR_HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n"
 
 
-@dataclass(slots=True, eq=False)
 class HttpRequest:
     """One request as read from the wire. Header names are lower case."""
 
-    method: bytes = b""
-    target: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    authorization: bytes = b""
-    body: bytes = b""
-    keep_alive: bool = True
-    http11: bool = True
-    expects: bool = False
-    """Whether the client waits for `100 Continue` before it sends the body."""
-    key: "KeyState | None" = None
-    """Whose it is, where that was looked up with the head."""
-    problem: ApiError | None = None
-    """What is wrong with it as HTTP; it is answered with this."""
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.path = b""
+        """The target without its query."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.authorization = b""
+        self.body = b""
+        self.length = -1
+        """The body's length as announced; -1: it is chunked, or there is none."""
+        self.keep_alive = True
+        self.http11 = True
+        self.expects = False
+        """Whether the client waits for `100 Continue` before it sends the body."""
+        self.chunked = False
+        self.key: KeyState | None = None
+        """Whose it is, where that was looked up with the head."""
+        self.ticket: BatchTicket | None = None
+        """Where it is a row of a batch."""
+        self.trace = ""
+        """The client's `traceparent`."""
+        self.problem: ApiError | None = None
+        """What is wrong with it as HTTP; it is answered with this."""
 
     def header(self, name: bytes) -> bytes | None:
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
 
-class Exchange(Protocol):
-    """One request being answered. It ends by calling `ClientConnection.finished`."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Exchange(Handler):
+    """One request being answered, between its client and an upstream. It ends by `ClientConnection.finished`."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        raise NotImplementedError
 
-    def client_lost(self) -> None: ...
+    def body_data(self, data: bytes) -> None:
+        """More of the body, where it is taken as it comes."""
 
-    def client_writable(self, writable: bool) -> None: ...
+    def body_done(self) -> None:
+        """The body is whole."""
+
+    def client_lost(self) -> None:
+        raise NotImplementedError
+
+    def client_writable(self, writable: bool) -> None:
+        raise NotImplementedError
 
     def give_up(self, error: ApiError) -> None:
         """The other side was silent for too long: end with this error."""
-        ...
+        raise NotImplementedError
 
 
-class ClientConnection(asyncio.Protocol):
-    """Parser callbacks and flow control. What to answer is decided by exchanges."""
-
-    __slots__ = (
-        "_chunks", "_exchange", "_gateway", "_head_bytes",
-        "_headers", "_parser", "_pending", "_receiving", "_request", "_size",
-        "_stop_reading", "deadline", "peer", "transport", "writable",
-    )  # fmt: skip
-
-    transport: asyncio.Transport
+class ClientConnection:
+    """asyncio's protocol, the parser's callbacks, and flow control. What to answer is decided by exchanges."""
 
     def __init__(self, gateway: "Gateway") -> None:
-        self._gateway = gateway
+        self._gateway: Gateway = gateway
+        self.transport: asyncio.Transport = _NOT_CONNECTED
         self._parser = httptools.HttpRequestParser(self)
-        self._request = HttpRequest()
-        self._headers = self._request.headers
+        self._request: HttpRequest = HttpRequest()
+        self._headers: list[tuple[bytes, bytes]] = self._request.headers
         self._chunks: list[bytes] = []
         self._size = 0
         self._head_bytes = 0
         """Bytes that came while a head was incomplete; 0 outside a head."""
         self._pending: deque[HttpRequest] = deque()
         self._exchange: Exchange | None = None
+        self._streaming: Exchange | None = None
+        """The exchange that takes the body as it comes."""
         self._stop_reading = False
         self._receiving = False
         """Whether a request has begun to arrive and is not whole."""
         self.writable = True
-        self.deadline = gateway.now() + IDLE_SECONDS
+        self.deadline: float = gateway.now() + IDLE_SECONDS
         """Monotonic seconds; the sweep closes the connection after it."""
         self.peer = ""
+        self.internal = False
+        """Whether it came in through the internal socket."""
+        self.authorization = b""
+        """The last one sent here, and whose it was: the same again need not be looked up again."""
+        self.key: KeyState | None = None
 
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -138,7 +167,7 @@ class ClientConnection(asyncio.Protocol):
         self._received()
         self._stop_reading = True
         self._pending.clear()
-        exchange, self._exchange = self._exchange, None
+        exchange, self._exchange, self._streaming = self._exchange, None, None
         if exchange is not None:
             exchange.client_lost()
 
@@ -150,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.writable = True
-        self.deadline = float("inf")
+        self.deadline = _FOR_EVER
         if self._exchange is not None:
             self._exchange.client_writable(True)
 
@@ -177,24 +206,36 @@ class ClientConnection(asyncio.Protocol):
         request.keep_alive = parser.should_keep_alive()
         request.http11 = parser.get_http_version() != "1.0"
         self._head_bytes = 0
-        request.problem = _check_head(request, self._headers, self._gateway.max_body)
+        gateway = self._gateway
+        target = request.target
+        request.path = target if b"?" not in target else target.partition(b"?")[0]
+        limit = gateway.body_limit(request)
+        request.problem = _check_head(request, self._headers, limit)
         if request.problem is None and parser.should_upgrade():
             request.problem = ApiError(400, "Upgrades are not offered here", code="no_upgrade")
         if request.problem is None:
             try:
-                self._gateway.check_head(request)
+                gateway.check_head(self, request)
             except ApiError as error:
                 request.problem = error
         if request.problem is not None:
             self._refuse(request.problem)
             return
         if self._exchange is None:
-            self.deadline = self._gateway.now() + BODY_SECONDS
-        if request.expects and self._exchange is None and not self._pending:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.deadline = gateway.now() + BODY_SECONDS
+            if request.expects and not self._pending:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if limit > gateway.max_body:
+                self._take_as_it_comes(request)
 
     def on_body(self, data: bytes) -> None:
         gateway = self._gateway
+        streaming = self._streaming
+        if streaming is not None:
+            if self._exchange is streaming:
+                self.deadline = gateway.now() + BODY_SECONDS
+                streaming.body_data(data)
+            return
         self._size += len(data)
         gateway.buffered += len(data)
         if self._size > gateway.max_body:
@@ -207,6 +248,12 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._received()
+        streaming, self._streaming = self._streaming, None
+        if streaming is not None:
+            if self._exchange is streaming:
+                self.deadline = _FOR_EVER
+                streaming.body_done()
+            return
         if self._stop_reading:
             return
         request, chunks = self._request, self._chunks
@@ -230,7 +277,8 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         if self.transport.is_closing():
             return
-        if not keep_alive or self._gateway.draining:
+        if not keep_alive or self._gateway.draining or self._streaming is not None:
+            # The rest of an upload that was answered early is not worth reading.
             self._linger()
             return
         self.deadline = self._gateway.now() + (BODY_SECONDS if self._receiving else IDLE_SECONDS)
@@ -275,6 +323,12 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.close()
 
+    def _take_as_it_comes(self, request: HttpRequest) -> None:
+        """Begin the exchange before the body is there: an upload, larger than what is held in memory."""
+        exchange = self._gateway.exchange_for(self, request)
+        self._exchange = self._streaming = exchange
+        exchange.start()
+
     def _take(self, request: HttpRequest) -> None:
         if self._exchange is None:
             self._begin(request)
@@ -286,7 +340,7 @@ class ClientConnection(asyncio.Protocol):
             request.keep_alive = False
 
     def _begin(self, request: HttpRequest) -> None:
-        self.deadline = float("inf")
+        self.deadline = _FOR_EVER
         if request.problem is not None:
             self.send_error(request.problem, request, self._gateway.new_request_id())
             self.finished(keep_alive=False)
@@ -301,8 +355,17 @@ class ClientConnection(asyncio.Protocol):
             return
         self._stop_reading = True
         problem.close = True
-        request = HttpRequest(keep_alive=False, problem=problem)
+        request = HttpRequest()
+        request.keep_alive = False
+        request.problem = problem
         self._take(request)
+
+
+def accept(gateway: "Gateway", internal: bool = False) -> asyncio.BaseProtocol:
+    """For a listening socket. A protocol in all but inheritance: compiled classes cannot have it."""
+    made = ClientConnection(gateway)
+    made.internal = internal
+    return cast(asyncio.BaseProtocol, made)
 
 
 def too_large(limit: int) -> ApiError:
@@ -330,17 +393,21 @@ def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_bo
             lengths += 1
             if not value.isdigit():
                 return ApiError(400, "Content-Length is not a number", code="malformed_http")
-            if int(value) > max_body:
+            request.length = int(value) if len(value) < 19 else 1 << 62
+            if request.length > max_body:
                 return too_large(max_body)
         elif check == 3:
             hosts += 1
         elif check == 4:
             if value.lower() != b"chunked" or chunked:
                 return ApiError(501, "Only the transfer encoding 'chunked' is known here", code="unknown_encoding")
-            chunked = True
+            chunked = request.chunked = True
         elif check == 5:
             if value.lower() != b"identity":
                 return ApiError(415, "Compressed bodies are not taken: send it plain", code="compressed_body")
+        elif check == 7:
+            if _TRACE.match(value) is not None:
+                request.trace = value.decode()
         elif value.lower() != b"100-continue":
             return ApiError(417, "Only 'Expect: 100-continue' is known here", code="unknown_expectation")
         else:

@@ -1,6 +1,7 @@
 """Keeps the gateway's snapshot current, and fetches its leases: everything here may wait for the database."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,14 +12,17 @@ from skerry.billing.model import Account as BillingAccount
 from skerry.billing.model import AccountKind, AccountSnapshot, PriceTarget, RefusalReason, Refused, TokenSchedule
 from skerry.billing.service import Billing
 from skerry.db.database import Database, Tx
-from skerry.db.notify import BUDGETS, KEYS, PRICES, ROUTES, Listener
+from skerry.db.notify import BUDGETS, KEYS, PRICES, ROUTES, Listener, notify
 from skerry.identity.model import KeyRecord, Scope
 from skerry.identity.service import Identity
-from skerry.inference.gateway.balances import LEASE_SECONDS, Denied, Grant
+from skerry.inference.gateway.balances import LEASE_SECONDS, Grant
+from skerry.inference.gateway.demand import demands
+from skerry.inference.gateway.errors import Denied
 from skerry.inference.gateway.gateway import Gateway
 from skerry.inference.gateway.pricing import PriceSchedule, TokenPrice
-from skerry.inference.gateway.snapshot import KeyState, Pools
-from skerry.inference.model import Route
+from skerry.inference.gateway.snapshot import Pools
+from skerry.inference.gateway.state import KeyState, RouteState
+from skerry.inference.model import Demand, Route
 from skerry.inference.service import Inference
 from skerry.kernel.errors import Conflict, Unavailable
 from skerry.kernel.ids import KeyId, OrganizationId, ProjectId
@@ -26,6 +30,10 @@ from skerry.kernel.ids import KeyId, OrganizationId, ProjectId
 POLL_SECONDS = 5.0
 """A change whose NOTIFY was lost is seen this much later at most (DESIGN §7: a revoked key within 10 s)."""
 AWAY_SECONDS = 0.5
+REPORT_SECONDS = 1.0
+REPORT_PAUSE_SECONDS = 0.05
+"""Between two reports, however many requests begin to wait."""
+HEARTBEAT_SECONDS = 5.0
 KINDS = {KEYS: "keys", ROUTES: "routes", PRICES: "routes", BUDGETS: "accounts"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVERYTHING = frozenset(KINDS.values())
@@ -59,20 +67,25 @@ class Control:
     """Reads what has changed: at once when told by NOTIFY, and every few seconds anyway."""
 
     def __init__(
-        self, gateway: Gateway, db: Database, identity: Identity, billing: Billing, inference: Inference, pools: Pools
-    ) -> None:
+        self, gateway: Gateway, db: Database, identity: Identity, billing: Billing, inference: Inference, pools: Pools,
+        name: str,
+    ) -> None:  # fmt: skip
+        """`name`: the gateway's, unique among those that run."""
         self._gateway, self._db = gateway, db
         self._identity, self._billing, self._inference = identity, billing, inference
         self._pools = pools
         self._wanted: set[str] = set(EVERYTHING)
         self._wake = asyncio.Event()
         self._seq = 0
+        self._report = asyncio.Event()
+        self._name = name
         self._log = structlog.get_logger("gateway.control")
 
     async def run(self, requests_limit: int, tokens_limit: int) -> None:
         """Until cancelled, whatever becomes of the database."""
         listener = Listener(self._db.url, KINDS, self._notified, self.refresh_all, name="skerry-gateway-listener")
         listening = asyncio.create_task(listener.run())
+        reporting = asyncio.create_task(self._report_for_ever())
         away = False
         try:
             while True:
@@ -92,10 +105,15 @@ class Control:
                 await self._pause(AWAY_SECONDS if away else POLL_SECONDS, interruptible=not away)
         finally:
             listening.cancel()
+            reporting.cancel()
 
     def refresh_all(self) -> None:
         self._wanted |= EVERYTHING
         self._wake.set()
+
+    def demand_wanted(self) -> None:
+        """Somebody waits where there is no replica: tell the autoscaler now."""
+        self._report.set()
 
     def accounts_wanted(self, key: KeyState, retry: Callable[[], None]) -> None:
         """A key whose organization has no credit limit yet: make it, then let the request go on."""
@@ -117,6 +135,7 @@ class Control:
 
     async def _refresh(self, wanted: frozenset[str] | set[str], requests_limit: int, tokens_limit: int) -> None:
         gateway = self._gateway
+        gone: list[RouteState] = []
         async with self._db.reading() as tx:
             if "keys" in wanted:
                 records = await self._identity.key_snapshot(tx, self._seq)
@@ -124,12 +143,36 @@ class Control:
             if "routes" in wanted:
                 routes = await self._inference.routes(tx)
                 prices = await self._prices(tx, routes)
-                gateway.snapshot.put_routes(routes, prices, self._pools)
+                gone = gateway.snapshot.put_routes(routes, prices, self._pools)
+                gateway.snapshot.share_with(await self._inference.gateways(tx))
             if "accounts" in wanted or "keys" in wanted:
                 self._put_accounts(await self._billing.balances.accounts(tx))
         if "accounts" in wanted:
             gateway.balances.forget_refusals()
-        gateway.waiting_room.admit(gateway.snapshot.routes)
+        gateway.waiting_room.admit(gateway.snapshot.routes.values(), gone)
+
+    async def _report_for_ever(self) -> None:
+        """What waits and runs here, once a second while there is something to say; and that this gateway lives."""
+        said: list[Demand] | None = None
+        said_at = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_SECONDS):
+                    await self._report.wait()
+            self._report.clear()
+            now = self._gateway.now()
+            current = demands(self._gateway.snapshot.routes.values(), now)
+            if current == said and now - said_at < HEARTBEAT_SECONDS:
+                continue
+            try:
+                async with self._db.transaction() as tx:
+                    await self._inference.report_demand(tx, self._name, current)
+                    if said is None:
+                        await notify(tx, ROUTES)  # the others share their limits with one more
+                said, said_at = current, now
+            except (Unavailable, Conflict) as error:
+                self._log.debug("demand_unreported", reason=error.detail)
+            await asyncio.sleep(REPORT_PAUSE_SECONDS)
 
     async def _put_keys(self, tx: Tx, records: list[KeyRecord], requests_limit: int, tokens_limit: int) -> None:
         snapshot = self._gateway.snapshot

@@ -13,6 +13,7 @@ REASONS = {
     408: b"Request Timeout",
     411: b"Length Required",
     413: b"Content Too Large",
+    414: b"URI Too Long",
     415: b"Unsupported Media Type",
     417: b"Expectation Failed",
     429: b"Too Many Requests",
@@ -73,6 +74,14 @@ class ApiError(Exception):
     def event(self) -> bytes:
         """The same as the last event of a stream that cannot go on."""
         return b"data: " + self.body() + b"\n\n"
+
+
+class Denied(Exception):
+    """The balance does not cover the request; `window` says when there will be more (day, month, total)."""
+
+    def __init__(self, remaining: int, limit: int, kind: str, window: str) -> None:
+        super().__init__("the balance is exhausted")
+        self.remaining, self.limit, self.kind, self.window = remaining, limit, kind, window
 
 
 def bad_request(message: str, *, code: str, param: str | None = None) -> ApiError:

@@ -4,24 +4,32 @@ The order of the end matters: the record is in the kernel before the last byte o
 """
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from skerry.inference.engines.base import PrefixCache, Task
 from skerry.inference.gateway import admission, sse
-from skerry.inference.gateway.charge import Charge
+from skerry.inference.gateway.charge import Answer, Charge
 from skerry.inference.gateway.connection import ClientConnection, HttpRequest
+from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.heads import plain_head, shown_usage, stream_head, usage_event
+from skerry.inference.gateway.prompts import beginning
 from skerry.inference.gateway.refusals import from_engine
-from skerry.inference.gateway.snapshot import ReplicaState, RouteState
+from skerry.inference.gateway.shapes import BadStream, Usage, chunk_decoder
+from skerry.inference.gateway.state import KeyState, ReplicaState, RouteState, Waiter
+from skerry.inference.gateway.tickets import BatchTicket
+from skerry.inference.gateway.translate import translate
 from skerry.inference.gateway.upstream import UpstreamConnection
 from skerry.inference.gateway.wire import (
+    AnyRequest,
     ChatRequest,
-    Request,
+    EmbeddingsRequest,
     StreamOptions,
     chat_decoder,
     completion_decoder,
+    embeddings_decoder,
     encode,
     parse,
 )
@@ -30,37 +38,51 @@ from skerry.inference.model import Route
 if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS: Final = 3
+_INCLUDE_USAGE: Final = StreamOptions(include_usage=True)
 
 
-class InferenceExchange:
-    """A chat or text completion, streamed or not. It is the handler of its upstream connection."""
+class InferenceExchange(Waiter):
+    """A chat or text completion, streamed or not, or embeddings."""
 
-    __slots__ = (
-        "_answer", "_attempts", "_charge", "_chat", "_client", "_egress", "_ended", "_events", "_gateway", "_head_sent",
-        "_http", "_replica", "_request", "_request_id", "_status", "_stream", "_upstream", "_wants_usage",
-        "admitted_at", "id", "waits_since",
-    )  # fmt: skip
-
-    def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, chat: bool) -> None:
-        self._gateway, self._client, self._http, self._chat = gateway, client, http, chat
-        self.id = gateway.new_id()
-        self._request_id = self.id.hex().encode()
+    def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, task: Task) -> None:
+        self._gateway: Gateway = gateway
+        self._client: ClientConnection = client
+        self._http: HttpRequest = http
+        self._task: Task = task
+        self.id: bytes = gateway.new_id()
+        self._request_id: str = self.id.hex()
         self.admitted_at = time.time_ns() // 1000
         """Unix microseconds."""
+        self._key: KeyState | None = None
+        """Once it counts against the key's limits."""
+        self._ticket: BatchTicket | None = None
+        self._request: AnyRequest | None = None
         self._charge: Charge | None = None
         self._replica: ReplicaState | None = None
+        self._slot = -1
+        self._by_slot = False
         self._upstream: UpstreamConnection | None = None
+        self._waiting = False
+        self._beginning: bytes | None = None
         self._answer: list[bytes] = []
+        self._reply: Answer = Answer(task, False)
         self._events: sse.EventStream | None = None
-        self._attempts = self._egress = self._status = 0
-        self._head_sent = self._ended = self._stream = False
+        self._content: Content | None = None
+        self._attempts = 0
+        self._received = 0
+        self._status = 0
+        self._head_sent = False
+        self._raw = False
+        """Whether whole chunks of the replica's may go to the client as they are."""
+        self._ended = False
+        self._stream = False
+        self._wants_usage = False
         self.waits_since = 0.0
 
     # --- admission
     def start(self) -> None:
-        gateway = self._gateway
-        gateway.in_flight[self] = None
+        self._gateway.in_flight[self] = None
         try:
             self._admit()
         except ApiError as error:
@@ -71,80 +93,140 @@ class InferenceExchange:
         now = gateway.now()
         if not gateway.snapshot.is_trusted(now):
             raise unavailable("The gateway has not heard from its database for too long", code="database_unavailable")
-        key = gateway.key_of(self._http)
-        body = self._http.body
-        request: Request = parse(chat_decoder, body) if self._chat else parse(completion_decoder, body)
+        http = self._http
+        key = gateway.key_of(self._client, http)
+        ticket = self._ticket = http.ticket
+        if ticket is not None:
+            self.id = ticket.id
+            self._request_id = self.id.hex()
+            self._reply.batch = ticket.batch
+        body = http.body
+        task = self._task
+        request = _parsed(task, body)
         route = admission.find_route(gateway.snapshot, key, request.model)
-        admission.check_parameters(route, request)
+        admission.check_parameters(route, request, task)
         if not gateway.journal.has_room:
             raise unavailable("No usage can be recorded now, so nothing is served", code="journal_full", retry_after=5)
         prompt, completion = admission.ceiling_tokens(route, request, len(body))
-        admission.check_rate(key, now)
-        self._stream = bool(request.stream)
-        self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
+        if ticket is None:
+            gateway.check_surge(route, key, now)
+            admission.take_rate(key, now)
+            self._key = key
         self._request = request
-        charge = self._charge = Charge(gateway, self.id, self.admitted_at, key, route)
+        if not isinstance(request, EmbeddingsRequest) and request.stream:
+            if ticket is not None:
+                raise ApiError(400, "Rows of batches are not streamed.", code="unsupported_parameter", param="stream")
+            self._stream = self._reply.stream = True
+            self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
+        if http.trace:
+            self._reply.trace = http.trace
+        if key.log_content:
+            self._content = Content(body)
+        charge = self._charge = Charge(gateway, self.id, self.admitted_at, key, route, ticket is not None)
         charge.bound(prompt, completion)
         if charge.reserve(self._reserve_again):
-            self._prepare(charge)
+            self._prepare(charge, request)
 
     def _reserve_again(self) -> None:
         """A lease or the key's accounts have come, or will not."""
         charge = self._charge
-        if self._ended or charge is None:
+        request = self._request
+        if self._ended or charge is None or request is None:
             return
         try:
             charge.check_refusal()
             if charge.reserve(self._reserve_again):
-                self._prepare(charge)
+                self._prepare(charge, request)
         except ApiError as error:
             self._refuse(error)
 
-    def _prepare(self, charge: Charge) -> None:
-        """Write the body for the engine, then go to a replica."""
-        request, route = self._request, charge.route.route
-        admission.clean(request)
+    def _prepare(self, charge: Charge, request: AnyRequest) -> None:
+        """Write the body for the engine, then go to a replica. Raises ApiError 400."""
+        state = charge.route
+        route = state.route
+        profile = route.profile
+        extra = profile.extra
+        if state.reuse:
+            self._by_slot = True
+            extra = {name: value for name, value in extra.items() if name != "cache_prompt"}
+        if isinstance(request, EmbeddingsRequest):
+            request.user = None
+        else:
+            more = translate(request, profile)
+            if more:
+                extra = {**extra, **more}
+            admission.clean(request)
+            if self._stream:
+                request.stream_options = _INCLUDE_USAGE
+            if isinstance(request, ChatRequest):
+                limit = request.max_completion_tokens or request.max_tokens
+                request.max_completion_tokens = request.max_tokens = None
+                setattr(request, profile.max_tokens_field, limit)
+        if profile.prefix_cache is PrefixCache.SALT:
+            extra = {**extra, "cache_salt": charge.key.project}
         request.model = route.upstream_model
-        if self._stream:
-            request.stream_options = StreamOptions(include_usage=True)
-        if isinstance(request, ChatRequest):
-            limit = request.max_completion_tokens or request.max_tokens
-            request.max_completion_tokens = request.max_tokens = None
-            setattr(request, route.profile.max_tokens_field, limit)
-        body = encode(request, route.profile.extra)
-        self._http.body = b"%d\r\n\r\n%b" % (len(body), body)
-        self._go(charge.route)
+        self._http.body = encode(request, extra)
+        self._go(state, None)
 
     # --- to a replica
     def reroute(self, route: RouteState) -> None:
-        """Out of the waiting room: the endpoint's replicas have changed."""
-        if self._charge is not None:
+        """Out of the queue: there is room, or the endpoint's replicas have changed."""
+        self._waiting = False
+        if self._charge is not None and not self._ended:
             self._charge.route = route
-            self._go(route)
+            self._go(route, None)
 
-    def _go(self, route: RouteState, avoid: ReplicaState | None = None) -> None:
+    def dismissed(self, error: ApiError) -> None:
+        """Out of the queue: there was no replica in time, or there will be none."""
+        self._waiting = False
+        self._refuse(error)
+
+    def prefix(self) -> bytes:
+        """By which requests that begin alike are told: of one project only."""
+        known = self._beginning
+        if known is None:
+            request = self._request
+            assert request is not None
+            known = self._beginning = beginning(self._paid().key.project, request)
+        return known
+
+    def _go(self, route: RouteState, avoid: ReplicaState | None) -> None:
         """Send to the best replica, or wait for one."""
         gateway = self._gateway
-        replica = route.pick(gateway.now(), avoid)
-        if replica is None and avoid is not None:
-            replica = route.pick(gateway.now())
-        if replica is not None:
-            self._send(replica)
-            return
+        now = gateway.now()
+        # Whoever waits was there first, and the rows of batches wait for everybody.
+        if not len(route.queue) or route.pumping or self._attempts:
+            replica = route.pick(self.prefix, self._paid().key.project, now, avoid)
+            if replica is not None:
+                self._send(replica, now)
+                return
         try:
-            gateway.waiting_room.enter(self, route)
+            gateway.waiting_room.enter(self, route, self._paid(), self._ticket is not None)
+            self._waiting = True
+            self.waits_since = now
         except ApiError as error:
             self._refuse(error)
 
     def give_up(self, error: ApiError) -> None:
         """Waited too long, or the replica was silent too long."""
-        if not self._ended:
-            self._fail(error)
+        if self._ended:
+            return
+        replica = self._replica
+        if self._upstream is not None and replica is not None and not self._head_sent and self._has_others():
+            # Silent so far, so another may be asked: nothing of an answer has left.
+            replica.down_until = self._gateway.now() + self._gateway.down_seconds
+            self._drop_upstream()
+            self._retry("it was silent for too long", replica)
+            return
+        self._fail(error)
 
-    def _send(self, replica: ReplicaState) -> None:
+    def _send(self, replica: ReplicaState, now: float) -> None:
         self._attempts += 1
         self._replica = replica
         replica.in_flight += 1
+        if self.waits_since:
+            self._reply.queue_us += int((now - self.waits_since) * 1e6)
+            self.waits_since = 0.0
         connection = replica.pool.get(self._owner(replica))
         if connection is None:
             self._gateway.spawn(self._connect(replica))
@@ -156,8 +238,8 @@ class InferenceExchange:
             connection = await replica.pool.connect(self._owner(replica))
         except OSError as error:
             replica.down_until = self._gateway.now() + self._gateway.down_seconds
-            if not self._ended:
-                self._retry(f"cannot connect: {error or 'time-out'}", avoid=replica)
+            if not self._ended and self._replica is replica:
+                self._retry(f"cannot connect: {error or 'time-out'}", replica)
             return
         if self._ended or self._replica is not replica:
             replica.pool.give_back(connection)
@@ -165,50 +247,82 @@ class InferenceExchange:
             self._write(connection, replica)
 
     def _owner(self, replica: ReplicaState) -> str:
-        return "" if replica.shared else self._paid.key.project
+        return "" if replica.shared else self._paid().key.project
 
     def _write(self, connection: UpstreamConnection, replica: ReplicaState) -> None:
         self._upstream = connection
-        head = replica.chat_head if self._chat else replica.completion_head
-        self._client.deadline = self._gateway.now() + self._gateway.silence_seconds
-        connection.send(self, head + self._http.body)
+        gateway = self._gateway
+        body = self._http.body
+        cache = replica.cache
+        if self._by_slot and cache is not None:
+            if self._paid().route.reuse:
+                slot, reuse = cache.take(self._paid().key.project, self.prefix())
+                self._slot = slot
+                body = b'%b,"id_slot":%d,"cache_prompt":%b}' % (body[:-1], slot, b"true" if reuse else b"false")
+            else:
+                body = b'%b,"cache_prompt":false}' % body[:-1]
+        others = self._stream and self._has_others()
+        self._client.deadline = gateway.now() + (gateway.first_byte_seconds if others else gateway.silence_seconds)
+        connection.send(self, b"%b%d\r\n\r\n%b" % (replica.heads[self._task], len(body), body))
 
     def _retry(self, why: str, avoid: ReplicaState | None) -> None:
-        self._let_go()
+        self._let_go(False)
         if self._attempts < MAX_ATTEMPTS and self._charge is not None:
             self._gateway.metrics.retries += 1
             self._go(self._charge.route, avoid)
             return
-        self._gateway.log.warning("replica_failed", request_id=self._request_id.decode(), why=why)
+        self._gateway.log.warning("replica_failed", request_id=self._request_id, why=why)
         self._refuse(unavailable("The model's replica failed. Please try again.", code="replica_failed"))
 
     # --- upstream's side
     def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
-        if status != 200:
+        if status != 200 or not self._stream:
             return
-        if self._stream:
-            kind = next((value for name, value in headers if name == b"content-type"), b"")
-            if kind.startswith(b"text/event-stream"):
-                route = self._about
-                self._events = sse.EventStream(route.name if route.upstream_model != route.name else None)
-            else:
-                self._status = 0
+        kind = b""
+        for name, value in headers:
+            if name == b"content-type":
+                kind = value
+        if kind.startswith(b"text/event-stream"):
+            route = self._paid().route
+            self._events = sse.EventStream(route.route.name if route.renamed else None)
+            self._raw = self._http.http11 and self._content is None
+        else:
+            self._status = 0
+
+    def upstream_chunks(self, data: bytes) -> bool:
+        """The usual case of a stream that is under way: nothing in it is for us, so it goes on as it came."""
+        events = self._events
+        if events is None or not self._raw or not self._head_sent:
+            return False
+        payload = events.chunks(data)
+        if payload < 0:
+            return False
+        self._reply.egress += payload
+        client = self._client
+        if client.writable:
+            client.deadline = self._gateway.tick + self._gateway.silence_seconds
+        client.transport.write(data)
+        return True
 
     def upstream_body(self, data: bytes) -> None:
+        if self._ended:
+            return
         events = self._events
         if events is None:
             self._answer.append(data)
-            self._egress += len(data)
-            if self._egress > self._gateway.max_answer:
+            self._received += len(data)
+            if self._received > self._gateway.max_answer:
                 self._fail(unavailable("The model's answer is too large", code="answer_too_large"))
             return
         try:
             passed = events.feed(data)
-        except sse.BadStream as error:
+        except BadStream as error:
+            if error.passed:
+                self._send_events(error.passed)
             self._interrupted(str(error))
             return
-        if passed and not self._ended:
+        if passed:
             self._send_events(passed)
         if events.done and not self._ended:
             self._finish_stream()
@@ -219,14 +333,15 @@ class InferenceExchange:
             return
         if self._status != 200:
             replica = self._replica
-            if self._status >= 500 and self._attempts < MAX_ATTEMPTS and replica and self._has_others():
-                self._answer, self._egress = [], 0
-                self._retry(f"status {self._status}", avoid=replica)
+            if self._status >= 500 and self._attempts < MAX_ATTEMPTS and replica is not None and self._has_others():
+                self._answer = []
+                self._received = 0
+                self._retry(f"status {self._status}", replica)
                 return
-            self._gateway.log.info("engine_refused", status=self._status, request_id=self._request_id.decode())
-            self._refuse(from_engine(self._status, b"".join(self._answer), self._about, self._chat))
+            self._gateway.log.info("engine_refused", status=self._status, request_id=self._request_id)
+            self._refuse(from_engine(self._status, b"".join(self._answer), self._about(), self._task))
         elif self._events is not None:
-            if self._events.content or self._events.usage:
+            if self._events.content or self._events.usage is not None:
                 self._finish_stream()
             else:
                 self._interrupted("the stream ended early")
@@ -241,10 +356,7 @@ class InferenceExchange:
             self._interrupted(why)
             return
         # A kept-alive connection may have been closed meanwhile: the same replica deserves a new one.
-        self._retry(why, avoid=None if reused else self._replica)
-
-    def upstream_writable(self, writable: bool) -> None:
-        """Bodies are bounded, so what the replica does not take yet may wait in memory."""
+        self._retry(why, None if reused else self._replica)
 
     # --- client's side
     def client_writable(self, writable: bool) -> None:
@@ -259,9 +371,7 @@ class InferenceExchange:
         if self._ended:
             return
         self._gateway.metrics.cancelled += 1
-        if self._upstream is not None:
-            self._upstream.abandon()
-            self._upstream = None
+        self._drop_upstream()
         if self._head_sent:
             self._ended = True
             self._gateway.spawn(self._count_and_record(499))
@@ -270,40 +380,49 @@ class InferenceExchange:
 
     # --- the end
     def _finish_plain(self) -> None:
-        body = b"".join(self._answer)
+        parts = self._answer
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        paid = self._paid()
         try:
-            answer = sse.chunk_decoder.decode(body)
-            about = self._about
-            if about.upstream_model != about.name:
-                body = sse.rename(body, about.name)
+            answer = chunk_decoder.decode(body)
+            if paid.route.renamed:
+                body = sse.rename(body, paid.route.route.name)
             if b'"timings"' in body:
                 body = sse.without_fields(body, ("timings",))  # llama.cpp's own business
-        except (msgspec.MsgspecError, sse.BadStream):
+        except (msgspec.MsgspecError, BadStream):
             self._refuse(unavailable("The model's answer could not be read", code="bad_answer"))
             return
-        usage = answer.usage
+        usage: Usage | None = answer.usage
         if usage is not None:
-            usage = self._paid.within(usage)
+            usage = paid.within(usage)
             if usage is not answer.usage:
                 body = sse.with_fields(body, {"usage": shown_usage(usage)})
-        self._egress = len(body)
-        cost = self._record(usage, len(answer.choices), 200)
-        if cost is None:
+        reply = self._reply
+        reply.egress = len(body)
+        reply.content = len(answer.choices)
+        if self._content is not None:
+            self._content.take(body)
+        cost = self._record(usage, 200)
+        if cost < 0:
             return
-        key = self._paid.key
-        head = plain_head(len(body), self._request_id, cost, key, self._replica, self._connection_header())
+        head = plain_head(len(body), self._request_id, cost, paid.key, self._replica, self._more_headers())
         self._client.transport.write(head + body)
         self._close()
 
     def _send_events(self, data: bytes) -> None:
-        self._egress += len(data)
+        reply = self._reply
+        reply.egress += len(data)
+        gateway = self._gateway
         client = self._client
         if client.writable:
-            client.deadline = self._gateway.now() + self._gateway.silence_seconds
+            client.deadline = gateway.now() + gateway.silence_seconds
+        if self._content is not None:
+            self._content.take(data)
         framed = b"%x\r\n%b\r\n" % (len(data), data) if self._http.http11 else data
         if not self._head_sent:
             self._head_sent = True
-            self._gateway.metrics.first_token(time.time() - self.admitted_at / 1e6)
+            reply.first_us = max(1, time.time_ns() // 1000 - self.admitted_at)
+            gateway.metrics.first_token(reply.first_us / 1e6)
             framed = self._stream_head() + framed
         client.transport.write(framed)
 
@@ -312,22 +431,24 @@ class InferenceExchange:
         events = self._events
         assert events is not None
         if events.usage is not None:
-            usage = self._paid.within(events.usage)
+            usage = self._paid().within(events.usage)
             if usage is not events.usage:
-                events.usage, events.usage_event = usage, None
+                events.usage = usage
+                events.usage_event = None
         tail = b"data: [DONE]\n\n"
-        self._egress += len(tail)
-        cost = self._record(events.usage, events.content, 200)
-        if cost is None:
+        self._reply.egress += len(tail)
+        self._reply.content = events.content
+        cost = self._record(events.usage, 200)
+        if cost < 0:
             return
         if self._wants_usage:
             created = self.admitted_at // 1_000_000
-            tail = usage_event(events, self._paid.route, cost, self.id, created, self._chat) + tail
+            tail = usage_event(events, self._paid().route, cost, self.id, created, self._task) + tail
         self._end_stream(tail)
 
     def _interrupted(self, why: str) -> None:
         """The replica died in the middle: what was delivered is what is charged, and the client is told."""
-        self._gateway.log.warning("stream_interrupted", request_id=self._request_id.decode(), why=why)
+        self._gateway.log.warning("stream_interrupted", request_id=self._request_id, why=why)
         self._gateway.metrics.interrupted += 1
         error = unavailable("The model's replica failed in the middle of the answer.", code="replica_failed")
         self._drop_upstream()
@@ -335,7 +456,8 @@ class InferenceExchange:
             self._refuse(error)
             return
         events = self._events
-        if self._record(events.usage if events else None, events.content if events else 0, 502) is not None:
+        self._reply.content = events.content if events is not None else 0
+        if self._record(events.usage if events is not None else None, 502) >= 0:
             self._end_stream(error.event())
 
     def _end_stream(self, tail: bytes) -> None:
@@ -346,35 +468,45 @@ class InferenceExchange:
         self._client.transport.write(framed)
         self._close()
 
-    def _record(self, usage: sse.Usage | None, content: int, status: int) -> int | None:
-        """The cost in atto-units; None where the journal failed, and then the client was told."""
+    def _record(self, usage: Usage | None, status: int) -> int:
+        """The cost in atto-units; -1 where the journal failed, and then the client was told."""
+        reply = self._reply
+        reply.status = status
+        gateway = self._gateway
         try:
-            return self._paid.record(usage, content, status, self._egress, self._stream, self._replica)
+            cost = self._paid().record(usage, reply, self._replica)
+            if self._content is not None:
+                gateway.keep_content(self._content, self._paid())
+            return cost
         except OSError as error:
-            self._gateway.journal_failed(error)
+            gateway.journal_failed(error)
             self._journal_failed()
-            return None
+            return -1
 
     async def _count_and_record(self, status: int) -> None:
         """After the client has gone: ask the replica how long the prompt was, then record what was delivered."""
         events = self._events
         usage = events.usage if events is not None else None
-        content = events.content if events is not None else 0
-        if usage is None and self._replica is not None:
-            prompt = await self._gateway.count_prompt(self._replica, self._about, self._request)
+        content = self._reply.content = events.content if events is not None else 0
+        request = self._request
+        if usage is None and self._replica is not None and request is not None:
+            prompt = await self._gateway.count_prompt(self._replica, self._about(), request)
             if prompt:
-                usage = sse.Usage(prompt_tokens=prompt, completion_tokens=content)
-        self._record(usage, content, status)
+                usage = self._paid().within(Usage(prompt_tokens=prompt, completion_tokens=content))
+        self._record(usage, status)
         self._end()
 
     def _stream_head(self) -> bytes:
-        key, http11 = self._paid.key, self._http.http11
-        return stream_head(self._request_id, key, self._replica, http11, self._connection_header())
+        return stream_head(
+            self._request_id, self._paid().key, self._replica, self._http.http11, self._more_headers()
+        )
 
-    def _connection_header(self) -> bytes:
+    def _more_headers(self) -> str:
+        paid = self._paid()
+        more = self._gateway.throttle_header(paid.route, paid.key)
         if not self._keeps_alive():
-            return b"connection: close\r\n"
-        return b"" if self._http.http11 else b"connection: keep-alive\r\n"
+            return more + "connection: close\r\n"
+        return more if self._http.http11 else more + "connection: keep-alive\r\n"
 
     def _keeps_alive(self) -> bool:
         # Without chunks, a stream's end is the connection's end.
@@ -393,7 +525,7 @@ class InferenceExchange:
         if self._ended:
             return
         self._gateway.metrics.refused(error.status, error.code)
-        self._client.send_error(error, self._http, self._request_id.decode())
+        self._client.send_error(error, self._http, self._request_id)
         keep_alive = self._http.keep_alive and not error.close
         self._end()
         self._client.finished(keep_alive)
@@ -412,33 +544,56 @@ class InferenceExchange:
         self._end()
         self._client.finished(keep_alive)
 
-    @property
     def _paid(self) -> Charge:
-        assert self._charge is not None
-        return self._charge
+        charge = self._charge
+        assert charge is not None
+        return charge
 
-    @property
     def _about(self) -> Route:
-        return self._paid.route.route
+        return self._paid().route.route
 
     def _has_others(self) -> bool:
-        return len(self._paid.route.replicas) > 1
+        return len(self._paid().route.servers) > 1
 
     def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
+        upstream = self._upstream
+        self._upstream = None
         if upstream is not None:
             upstream.abandon()
 
-    def _let_go(self) -> None:
-        replica, self._replica = self._replica, None
-        if replica is not None:
-            replica.in_flight -= 1
+    def _let_go(self, answered: bool) -> None:
+        """The replica is free of this request; `answered`: its slot holds this prompt now."""
+        replica = self._replica
+        self._replica = None
+        if replica is None:
+            return
+        replica.in_flight -= 1
+        if self._slot >= 0 and replica.cache is not None:
+            replica.cache.give_back(self._slot, self._paid().key.project, self.prefix(), answered=answered)
+            self._slot = -1
+        route = self._paid().route
+        if len(route.queue):
+            route.pump(self._gateway.now())
 
     def _end(self) -> None:
         """Release everything that is still held. Safe to call more than once."""
         self._ended = True
+        self._gateway.in_flight.pop(self, None)
+        if self._key is not None:
+            admission.release_rate(self._key)
+            self._key = None
+        if self._waiting and self._charge is not None:
+            self._waiting = False
+            self._charge.route.queue.remove(self)
         if self._charge is not None:
             self._charge.release()
-        self._let_go()
-        self._gateway.waiting_room.leave(self)
-        self._gateway.in_flight.pop(self, None)
+            self._let_go(self._status == 200)
+
+
+def _parsed(task: Task, body: bytes) -> AnyRequest:
+    """Raises ApiError 400."""
+    if task is Task.CHAT:
+        return parse(chat_decoder, body)
+    if task is Task.COMPLETION:
+        return parse(completion_decoder, body)
+    return parse(embeddings_decoder, body)

@@ -3,26 +3,32 @@
 import asyncio
 import contextlib
 import os
-import random
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
+from skerry.inference.engines.base import Task
 from skerry.inference.gateway import admission
 from skerry.inference.gateway.balances import Balances, Bank
+from skerry.inference.gateway.charge import Charge
 from skerry.inference.gateway.connection import ClientConnection, Exchange, HttpRequest
+from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.exchange import InferenceExchange
+from skerry.inference.gateway.fairness import Tier
 from skerry.inference.gateway.metrics import GatewayMetrics
-from skerry.inference.gateway.passage import Passage
-from skerry.inference.gateway.snapshot import KeyState, ReplicaState, Snapshot
+from skerry.inference.gateway.passage import UPLOADS, Passage
+from skerry.inference.gateway.snapshot import Snapshot
+from skerry.inference.gateway.state import KeyState, ReplicaState, RouteState
+from skerry.inference.gateway.tickets import BadTicket, Tickets
 from skerry.inference.gateway.tokens import count_prompt
 from skerry.inference.gateway.upstream import Address, Pool
 from skerry.inference.gateway.waiting import WaitingRoom
-from skerry.inference.gateway.wire import Request
+from skerry.inference.gateway.wire import AnyRequest
 from skerry.inference.model import Route
+from skerry.inference.requests.content import ContentSealer
 from skerry.runtime.journal.records import Mark
 from skerry.runtime.journal.writer import JournalWriter
 from skerry.runtime.settings import Settings
@@ -32,8 +38,17 @@ MARK_SECONDS = 1.0
 IDLE_MARK_SECONDS = 5.0
 DOWN_SECONDS = 0.5
 MAX_ANSWER = 64 * 1024 * 1024
-HOT = {b"/v1/chat/completions": True, b"/v1/completions": False}
-"""Paths answered here; the value says whether it is a chat."""
+UPLOAD_OVERHEAD: Final = 1024 * 1024
+"""What a form adds to the file in it."""
+FIRST_BYTE_SECONDS: Final = 60.0
+"""Silence before the first byte of a stream after which another replica is asked, where there is one."""
+HOT: Final = {
+    b"/v1/chat/completions": Task.CHAT,
+    b"/v1/completions": Task.COMPLETION,
+    b"/v1/embeddings": Task.EMBEDDING,
+}
+"""Paths answered here."""
+POOL_IDS: Final = 512
 
 Digest = Callable[[bytes], tuple[bytes, ...]]
 AccountsWanted = Callable[[KeyState, Callable[[], None]], None]
@@ -42,51 +57,118 @@ AccountsWanted = Callable[[KeyState, Callable[[], None]], None]
 class Gateway:
     """One per process. Built in `server/roles/gateway.py`; `snapshot` is kept current by `control`."""
 
-    def __init__(self, settings: Settings, journal: JournalWriter, bank: Bank, hmacs: Digest) -> None:
-        self.now = time.monotonic
-        self.snapshot = Snapshot()
-        self.journal = journal
-        self.metrics = GatewayMetrics()
+    def __init__(
+        self, settings: Settings, journal: JournalWriter, bank: Bank, hmacs: Digest,
+        tickets: Tickets | None = None, sealer: ContentSealer | None = None,
+    ) -> None:  # fmt: skip
+        self.now: Callable[[], float] = time.monotonic
+        self.tick: float = time.monotonic()
+        """`now` as of the last sweep: good enough for deadlines of minutes."""
+        self.metrics: GatewayMetrics = GatewayMetrics()
+        self.snapshot: Snapshot = Snapshot(self.metrics, settings.queue_limit, int.from_bytes(os.urandom(4)))
+        self.journal: JournalWriter = journal
         self.log = structlog.get_logger("gateway")
-        self.balances = Balances(bank, self.now, self.spawn)
-        self.waiting_room = WaitingRoom(settings.queue_limit, settings.queue_seconds, self.now)
-        self.accounts_wanted: AccountsWanted = lambda key, retry: retry()
+        self.balances: Balances = Balances(bank, self.now, self.spawn)
+        self.demand_wanted: Callable[[], None] = _nothing
+        """Called when a request waits for an endpoint that has no replica; `control` sets it."""
+        self.waiting_room: WaitingRoom = WaitingRoom(settings.queue_seconds, self.now, self._awaited)
+        self.accounts_wanted: AccountsWanted = _no_accounts
         """Called for a key whose accounts are not known; `control` sets it."""
         self.connections: set[ClientConnection] = set()
         self.in_flight: dict[InferenceExchange, None] = {}
         """In order of admission: the first is the oldest."""
-        self.max_body = settings.max_body_bytes
+        self.max_body: int = settings.max_body_bytes
+        self.max_upload: int = settings.max_file_bytes + UPLOAD_OVERHEAD
         self.max_answer = MAX_ANSWER
-        self.silence_seconds = settings.answer_timeout_seconds
-        self.down_seconds = DOWN_SECONDS
+        self.silence_seconds: float = settings.answer_timeout_seconds
+        self.first_byte_seconds: float = min(FIRST_BYTE_SECONDS, settings.answer_timeout_seconds)
+        self.down_seconds: float = DOWN_SECONDS
         self.draining = False
         self.buffered = 0
         """Bytes of request bodies that are being received."""
-        self._hmacs = hmacs
-        self._server = Pool(Address.parse(settings.server_url))
+        self._hmacs: Digest = hmacs
+        self._tickets: Tickets | None = tickets
+        self._sealer: ContentSealer | None = sealer
+        self._server: Pool = Pool(Address.parse(settings.server_url))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._random = random.Random(os.urandom(32))
+        self._ids: list[bytes] = []
 
     # --- for connections
     def exchange_for(self, client: ClientConnection, http: HttpRequest) -> Exchange:
-        chat = HOT.get(http.target.partition(b"?")[0]) if http.method == b"POST" else None
-        if chat is None:
+        task = HOT.get(http.path) if http.method == b"POST" else None
+        if task is None:
             return Passage(self, client, http, self._server)
-        return InferenceExchange(self, client, http, chat)
+        return InferenceExchange(self, client, http, task)
 
-    def key_of(self, http: HttpRequest) -> KeyState:
+    def body_limit(self, http: HttpRequest) -> int:
+        """Bytes its body may have. Above `max_body` it is not kept in memory."""
+        return self.max_upload if http.method == b"POST" and http.path in UPLOADS else self.max_body
+
+    def key_of(self, client: ClientConnection, http: HttpRequest) -> KeyState:
         """The key behind a request. Raises ApiError 401, 403."""
-        return http.key or admission.authenticate(self.snapshot, self.digest(http.authorization))
+        key = http.key
+        if key is None:
+            key = http.key = self._look_up(client, http)
+        return key
 
-    def check_head(self, http: HttpRequest) -> None:
+    def check_head(self, client: ClientConnection, http: HttpRequest) -> None:
         """Of a request to a hot path, before its body is read: strangers' bodies take no memory. Raises ApiError."""
-        if http.target.partition(b"?")[0] not in HOT:
+        if http.path not in HOT:
             return
         if http.method != b"POST":
-            path = http.target.partition(b"?")[0].decode()
-            raise ApiError(405, f"{path} takes POST.", code="method_not_allowed", headers=b"allow: POST\r\n")
+            message = f"{http.path.decode()} takes POST."
+            raise ApiError(405, message, code="method_not_allowed", headers=b"allow: POST\r\n")
         if self.snapshot.is_trusted(self.now()):
-            http.key = self.key_of(http)
+            http.key = self._look_up(client, http)
+
+    def check_surge(self, route: RouteState, key: KeyState, now: float) -> None:
+        """When demand surges, free tiers are slowed before paying ones. Raises ApiError 429."""
+        if key.tier is Tier.PAYING:
+            return
+        gate = route.surge
+        busy, slots = route.load()
+        gate.observe(busy + len(route.queue), slots, now)
+        if not gate.admit(key.tier):
+            words = gate.words(key.tier).encode()
+            message = f"The model '{route.route.name}' is in great demand, and the free tier is slowed. Try again soon."
+            headers = b"x-skerry-throttle: %b\r\n" % words
+            raise ApiError(429, message, code="tier_throttled", retry_after=2, headers=headers)
+
+    def throttle_header(self, route: RouteState, key: KeyState) -> str:
+        """Says so where this key's tier is being slowed."""
+        if key.tier is Tier.PAYING:
+            return ""
+        words = route.surge.words(key.tier)
+        return f"x-skerry-throttle: {words}\r\n" if words else ""
+
+    def _look_up(self, client: ClientConnection, http: HttpRequest) -> KeyState:
+        authorization = http.authorization
+        known = client.key
+        if known is not None and authorization == client.authorization:
+            admission.check_key(known)
+            return known
+        if authorization[:13].lower() == b"skerry-batch ":
+            return self._key_of_ticket(http, authorization)
+        key = admission.authenticate(self.snapshot, self.digest(authorization))
+        client.authorization = authorization
+        client.key = key
+        return key
+
+    def _key_of_ticket(self, http: HttpRequest, authorization: bytes) -> KeyState:
+        """The key on which a row of a batch runs."""
+        tickets = self._tickets
+        if tickets is None:
+            raise ApiError(401, "Batch tickets are not taken here.", code="unknown_key")
+        try:
+            ticket = tickets.verify(authorization.decode("latin-1"), time.time())
+        except BadTicket as error:
+            raise ApiError(401, f"This batch ticket is not valid: {error}.", code="bad_ticket") from None
+        key = self.snapshot.keys_by_id.get(ticket.key)
+        if key is None or key.project != ticket.project:
+            raise ApiError(401, "The API key of this batch is gone.", code="unknown_key")
+        admission.check_key(key)
+        http.ticket = ticket
+        return key
 
     def digest(self, authorization: bytes) -> bytes | None:
         """The digest under which a bearer token's key is known, if any; None where no bearer token was sent."""
@@ -100,9 +182,10 @@ class Gateway:
 
     def new_id(self) -> bytes:
         """16 bytes laid out as a UUIDv7. They need to be unique, not secret."""
-        stamp = time.time_ns() // 1_000_000
-        rest = self._random.getrandbits(76)
-        return (stamp << 80 | 7 << 76 | (rest >> 62 & 0xFFF) << 64 | 2 << 62 | rest & (1 << 62) - 1).to_bytes(16)
+        ids = self._ids
+        if not ids:
+            ids.extend(_random_parts())
+        return (time.time_ns() // 1_000_000).to_bytes(6, "big") + ids.pop()
 
     def new_request_id(self) -> str:
         return self.new_id().hex()
@@ -113,13 +196,21 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
 
-    async def count_prompt(self, replica: ReplicaState, route: Route, request: Request) -> int:
+    async def count_prompt(self, replica: ReplicaState, route: Route, request: AnyRequest) -> int:
         return await count_prompt(replica, route, request)
 
     def journal_failed(self, error: OSError) -> None:
         self.journal.has_room = False
         self.journal.trouble = str(error)
         self.log.error("journal_failed", error=str(error))
+
+    def keep_content(self, content: Content, charge: Charge) -> None:
+        """Into the journal, sealed. Raises OSError where the journal fails."""
+        if self._sealer is not None:
+            now = time.time_ns() // 1000
+            self.journal.append(
+                self._sealer.seal(charge.id, charge.key.project, now, content.request, content.answer())
+            )
 
     # --- the loop's housekeeping
     async def keep_house(self, stopping: asyncio.Event) -> None:
@@ -161,13 +252,32 @@ class Gateway:
         self.mark()
 
     def _sweep(self) -> None:
-        now = self.now()
+        now = self.tick = self.now()
         for client in [client for client in self.connections if client.deadline < now]:
             client.expire()
-        if len(self.waiting_room):
-            self.waiting_room.sweep(self.snapshot.routes)
+        self.waiting_room.sweep(self.snapshot.routes.values())
+
+    def _awaited(self) -> None:
+        self.demand_wanted()
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.log.error("task_failed", exc_info=task.exception())
+
+
+def _random_parts() -> list[bytes]:
+    """What follows the time in a UUIDv7, for many of them."""
+    noise = bytearray(os.urandom(10 * POOL_IDS))
+    for start in range(0, len(noise), 10):
+        noise[start] = noise[start] & 0x0F | 0x70
+        noise[start + 2] = noise[start + 2] & 0x3F | 0x80
+    return [bytes(noise[start : start + 10]) for start in range(0, len(noise), 10)]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _no_accounts(key: KeyState, retry: Callable[[], None]) -> None:
+    retry()

@@ -2,51 +2,48 @@
 
 from typing import Any
 
+from skerry.inference.engines.base import Task
 from skerry.inference.gateway import sse
 from skerry.inference.gateway.admission import rate_headers
 from skerry.inference.gateway.pricing import plain_atto
-from skerry.inference.gateway.snapshot import KeyState, ReplicaState, RouteState
-
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-    b"x-request-id: %b\r\n%b%b%b%b\r\n"
-)
-PLAIN_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"x-request-id: %b\r\nx-skerry-cost: %b\r\n%b%b%b\r\n"
-)
-CHUNKED = b"transfer-encoding: chunked\r\n"
+from skerry.inference.gateway.shapes import Usage, encoder
+from skerry.inference.gateway.state import KeyState, ReplicaState, RouteState
 
 
 def plain_head(
-    length: int, request_id: bytes, cost: int, key: KeyState, replica: ReplicaState | None, connection: bytes
+    length: int, request_id: str, cost: int, key: KeyState, replica: ReplicaState | None, more: str
 ) -> bytes:
-    """Of an answer in one piece; `cost` in atto-units."""
-    shown = replica.id_header if replica else b""
-    return PLAIN_HEAD % (length, request_id, plain_atto(cost), rate_headers(key), shown, connection)
+    """Of an answer in one piece; `cost` in atto-units, `more` further header lines."""
+    shown = replica.id_header if replica is not None else ""
+    return (
+        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+        f"x-request-id: {request_id}\r\nx-skerry-cost: {plain_atto(cost)}\r\n{rate_headers(key)}{shown}{more}\r\n"
+    ).encode("latin-1")
 
 
-def stream_head(
-    request_id: bytes, key: KeyState, replica: ReplicaState | None, chunked: bool, connection: bytes
-) -> bytes:
-    shown = replica.id_header if replica else b""
-    return STREAM_HEAD % (request_id, rate_headers(key), shown, CHUNKED if chunked else b"", connection)
+def stream_head(request_id: str, key: KeyState, replica: ReplicaState | None, chunked: bool, more: str) -> bytes:
+    shown = replica.id_header if replica is not None else ""
+    framing = "transfer-encoding: chunked\r\n" if chunked else ""
+    return (
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+        f"x-request-id: {request_id}\r\n{rate_headers(key)}{shown}{framing}{more}\r\n"
+    ).encode("latin-1")
 
 
-def usage_event(events: sse.EventStream, route: RouteState, cost: int, id: bytes, created: int, chat: bool) -> bytes:
+def usage_event(events: sse.EventStream, route: RouteState, cost: int, id: bytes, created: int, task: Task) -> bytes:
     """The chunk with the stream's usage and cost: the engine's own, or one in its form. `created` is Unix seconds."""
-    skerry = {"cost": plain_atto(cost).decode(), "currency": route.prices.currency}
+    skerry = {"cost": plain_atto(cost), "currency": route.prices.currency}
     payload = events.usage_event
     name = route.route.name
     if payload is None:
-        payload = sse.encoder.encode(_chunk(events, name, id, created, chat))
-    elif route.route.upstream_model != name:
+        payload = encoder.encode(_chunk(events, name, id, created, task is Task.CHAT))
+    elif route.renamed:
         payload = sse.rename(payload, name)
     return b"data: " + sse.with_fields(payload, {"skerry": skerry}) + b"\n\n"
 
 
 def _chunk(events: sse.EventStream, model: str, id: bytes, created: int, chat: bool) -> dict[str, Any]:
-    usage = events.usage or sse.Usage(completion_tokens=events.content)
+    usage = events.usage or Usage(completion_tokens=events.content)
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{id.hex()}",
         "object": "chat.completion.chunk" if chat else "text_completion",
@@ -57,7 +54,7 @@ def _chunk(events: sse.EventStream, model: str, id: bytes, created: int, chat: b
     }
 
 
-def shown_usage(usage: sse.Usage) -> dict[str, Any]:
+def shown_usage(usage: Usage) -> dict[str, Any]:
     """In OpenAI's form."""
     return {
         "prompt_tokens": usage.prompt_tokens,

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from skerry.inference.gateway.connection import ClientConnection, HttpRequest
+from skerry.inference.gateway.connection import ClientConnection, Exchange, HttpRequest
 from skerry.inference.gateway.errors import REASONS, ApiError, unavailable
 from skerry.inference.gateway.upstream import Pool, UpstreamConnection
 
@@ -16,30 +16,29 @@ HOP_BY_HOP = frozenset(
 )
 OURS = (b"x-forwarded-", b"x-skerry-", b"x-real-")
 TARGET = re.compile(rb"/[\x21-\x7e]*\Z")
+UPLOADS = frozenset([b"/v1/files"])
+"""Paths whose bodies may be larger than memory: they are passed on as they come."""
 METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])
 
 
-class Passage:
-    """One request on its way to `server` and back."""
-
-    __slots__ = (
-        "_chunked",
-        "_client",
-        "_ended",
-        "_gateway",
-        "_head_sent",
-        "_http",
-        "_pool",
-        "_request_id",
-        "_status",
-        "_upstream",
-    )
+class Passage(Exchange):
+    """One request on its way to `server` and back. Uploads go on as they come, and no faster than they are taken."""
 
     def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, pool: Pool) -> None:
-        self._gateway, self._client, self._http, self._pool = gateway, client, http, pool
+        self._gateway: Gateway = gateway
+        self._client: ClientConnection = client
+        self._http: HttpRequest = http
+        self._pool: Pool = pool
         self._request_id = gateway.new_request_id()
         self._upstream: UpstreamConnection | None = None
-        self._head_sent = self._ended = self._chunked = False
+        self._streams = http.path in UPLOADS and http.method == b"POST"
+        """Whether the body comes through `body_data`."""
+        self._early: list[bytes] = []
+        """Of the body, before there was a connection to send it on."""
+        self._whole = False
+        self._head_sent = False
+        self._ended = False
+        self._chunked = False
         self._status = 0
 
     def start(self) -> None:
@@ -50,6 +49,21 @@ class Passage:
             return
         self._gateway.metrics.passed += 1
         self._send()
+
+    def body_data(self, data: bytes) -> None:
+        if self._ended:
+            return
+        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._http.length < 0 else data
+        if self._upstream is None:
+            self._early.append(framed)
+            self._client.transport.pause_reading()
+        else:
+            self._upstream.transport.write(framed)
+
+    def body_done(self) -> None:
+        self._whole = True
+        if self._upstream is not None and not self._ended and self._http.length < 0:
+            self._upstream.transport.write(b"0\r\n\r\n")
 
     def client_lost(self) -> None:
         self._ended = True
@@ -68,7 +82,8 @@ class Passage:
 
     # --- to the server
     def _send(self) -> None:
-        connection = self._pool.get()
+        # An upload cannot be sent twice: it needs a connection that is not about to be closed.
+        connection = self._pool.get() if not self._streams else None
         if connection is None:
             self._gateway.spawn(self._connect())
         else:
@@ -97,10 +112,20 @@ class Passage:
                 lines.append(b"%b: %b\r\n" % (name, value))
         lines.append(b"x-request-id: %b\r\n" % self._request_id.encode())
         lines.append(b"x-skerry-client-ip: %b\r\n" % self._client.peer.encode())
-        if http.body or method in (b"POST", b"PUT", b"PATCH"):
-            lines.append(b"content-length: %d\r\n" % len(http.body))
-        lines.append(b"\r\n")
-        lines.append(http.body)
+        if self._streams:
+            connection.once = True
+            framing = b"transfer-encoding: chunked\r\n" if http.length < 0 else b"content-length: %d\r\n" % http.length
+            lines.append(framing + b"\r\n")
+            lines += self._early
+            self._early = []
+            if self._whole and http.length < 0:
+                lines.append(b"0\r\n\r\n")
+            self._client.transport.resume_reading()
+        else:
+            if http.body or method in (b"POST", b"PUT", b"PATCH"):
+                lines.append(b"content-length: %d\r\n" % len(http.body))
+            lines.append(b"\r\n")
+            lines.append(http.body)
         connection.send(self, b"".join(lines))
 
     def _public_host(self) -> bytes:
@@ -156,7 +181,12 @@ class Passage:
             self._refuse(unavailable("The control API did not answer.", code="server_unavailable", retry_after=2))
 
     def upstream_writable(self, writable: bool) -> None:
-        """Bodies are bounded, so what the server does not take yet may wait in memory."""
+        if not self._streams or self._whole:
+            return  # bodies that were read whole are bounded: what the server does not take yet may wait in memory
+        if writable:
+            self._client.transport.resume_reading()
+        else:
+            self._client.transport.pause_reading()
 
     def _may_repeat(self) -> bool:
         """Whether sending it twice does no harm (RFC 9110 §9.2.2)."""

@@ -1,13 +1,14 @@
 """What an answer costs, in exact integers: atto-units (10⁻¹⁸) per token."""
 
-from bisect import bisect_left
 from dataclasses import dataclass
+
+from skerry.billing.model import batch_atto
 
 EVENT_BYTES, OTHER_BYTES = 512, 8192
 """What a streamed token's event and the rest of an answer are taken to be at most, where egress has a price."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TokenPrice:
     """Atto-units of the currency per token, from `since` (Unix microseconds) on."""
 
@@ -27,7 +28,18 @@ class TokenPrice:
         return tokens + self.egress * (EVENT_BYTES * completion + OTHER_BYTES) if self.egress else tokens
 
 
-@dataclass(frozen=True, slots=True)
+    def for_batches(self) -> "TokenPrice":
+        """What the same costs in a batch."""
+        return TokenPrice(
+            self.since,
+            batch_atto(self.prompt),
+            batch_atto(self.cached),
+            batch_atto(self.completion),
+            batch_atto(self.egress),
+        )
+
+
+@dataclass(frozen=True)
 class PriceSchedule:
     """Prices of one model over time, oldest first, in one currency. There is always one."""
 
@@ -43,13 +55,21 @@ class PriceSchedule:
         prices = self.prices
         if len(prices) == 1:
             return prices[0]
-        index = bisect_left(prices, moment, key=lambda price: price.since) - 1
-        return prices[max(index, 0)]
+        chosen = prices[0]
+        for price in prices:
+            if price.since >= moment:
+                break
+            chosen = price
+        return chosen
 
 
-def plain_atto(atto: int) -> bytes:
+    def for_batches(self) -> "PriceSchedule":
+        return PriceSchedule(self.currency, tuple([price.for_batches() for price in self.prices]))
+
+
+def plain_atto(atto: int) -> str:
     """The amount as a decimal string: 1234 × 10⁻¹⁸ and the like, without exponent or superfluous zeros."""
     whole, rest = divmod(atto, 10**18)
     if not rest:
-        return b"%d" % whole
-    return b"%d.%s" % (whole, (b"%018d" % rest).rstrip(b"0"))
+        return str(whole)
+    return f"{whole}." + str(rest).zfill(18).rstrip("0")

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from skerry.inference.gateway.balances import Denied
-from skerry.inference.gateway.errors import ApiError, bad_request, unavailable
+from skerry.inference.engines.base import Task
+from skerry.inference.gateway.errors import ApiError, Denied, bad_request, unavailable
 from skerry.inference.model import Route
 from skerry.kernel.money import decimal_from_nano, plain
 
@@ -17,6 +17,7 @@ _TOO_LONG = re.compile(
     r"context (?:size|length|window)|exceeds? the (?:available )?context|too many tokens|maximum context", re.I
 )
 
+_FIELD = {Task.CHAT: "messages", Task.COMPLETION: "prompt", Task.EMBEDDING: "input"}
 KINDS = {"key": "key's budget", "project": "project's budget", "organization": "organization's credit limit"}
 WHEN = {"day": " It starts anew at midnight UTC.", "month": " It starts anew with the next month.", "total": ""}
 
@@ -32,7 +33,7 @@ def exhausted(denied: Denied, ceiling: int, currency: str) -> ApiError:
     return ApiError(402, message, code="insufficient_quota")
 
 
-def from_engine(status: int, body: bytes, route: Route, chat: bool) -> ApiError:
+def from_engine(status: int, body: bytes, route: Route, task: Task) -> ApiError:
     """An engine's refusal in our words. Its 400 is the caller's; all else is ours, without a word about the inside."""
     if status in (400, 413, 422):
         error = _error_object(body)
@@ -44,7 +45,8 @@ def from_engine(status: int, body: bytes, route: Route, chat: bool) -> ApiError:
             or (_TOO_LONG.search(message))
         ):
             length, context = numbers or (None, route.context_length)
-            what = "messages" if chat else "prompt"
+            what = _FIELD[task]
+            chat = task is Task.CHAT
             have = (
                 f"The {what} {'hold' if chat else 'holds'} {length} tokens"
                 if length

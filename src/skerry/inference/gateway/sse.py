@@ -1,9 +1,11 @@
 """Server-sent events of an OpenAI stream: passed on as they come, counted, the usage kept back."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
+
+from skerry.inference.gateway.shapes import BadStream, Usage, chunk_decoder, encoder, object_decoder
 
 MAX_EVENT: Final = 4 * 1024 * 1024
 _CONTENT: Final = re.compile(rb'"(?:content|text|arguments|reasoning_content)":\s*"(?!")')
@@ -11,51 +13,19 @@ _BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DATA: Final = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 
 
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
-"""What an engine may say. Less than nothing would be money for the client; more cannot be booked."""
-
-
-class TokenDetails(msgspec.Struct):
-    cached_tokens: Tokens | None = None
-
-
-class Usage(msgspec.Struct):
-    """`prompt_tokens` includes the cached ones, as OpenAI counts."""
-
-    prompt_tokens: Tokens = 0
-    completion_tokens: Tokens = 0
-    prompt_tokens_details: TokenDetails | None = None
-
-    @property
-    def cached(self) -> int:
-        details = self.prompt_tokens_details
-        return min((details.cached_tokens or 0) if details else 0, self.prompt_tokens)
-
-
-class _Chunk(msgspec.Struct):
-    usage: Usage | None = None
-    choices: list[msgspec.Raw] = []
-    error: Any = None
-
-
-chunk_decoder: Final = msgspec.json.Decoder(_Chunk)
-object_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-encoder: Final = msgspec.json.Encoder()
-
-
-class BadStream(Exception):
-    """The engine sent something that is no OpenAI stream, or said in it that it failed."""
+_NEWLINE: Final = 0x0A
+_QUOTE: Final = 0x22
+_LEAST_EVENT: Final = 10
+"""Bytes of `data: {}` and its end."""
 
 
 class EventStream:
     """One answer's events. `feed` returns the bytes that go on to the client."""
 
-    __slots__ = ("_buffer", "_model", "content", "done", "usage", "usage_event")
-
     def __init__(self, model: str | None) -> None:
         """`model`: the name to put in place of the engine's own; None where they are the same."""
         self._buffer = b""
-        self._model = model
+        self._model: str | None = model
         self.content = 0
         """Events so far that carried text: the tokens delivered, where the engine does not tell."""
         self.usage: Usage | None = None
@@ -66,42 +36,61 @@ class EventStream:
     def feed(self, data: bytes) -> bytes:
         """Raises BadStream."""
         if self._buffer:
-            data, self._buffer = self._buffer + data, b""
-        if (
-            self._model is None
-            and len(data) < MAX_EVENT
-            and _is_plain(data)
-            and b'"usage"' not in data
-            and b"[DONE]" not in data
-            and b'"error"' not in data
-            and b"\r" not in data
-            and not self.done
-        ):
-            if data.find(b"\n") == len(data) - 2:
-                self.content += _has_content(data)
-            else:
-                self.content += sum(map(_has_content, data.split(b"\n\n")))
-            return data
-        before = self.content
-        try:
+            data = self._buffer + data
+            self._buffer = b""
+        if self._model is not None or self.done or len(data) > MAX_EVENT or not _is_plain(data) or _is_special(data):
             return self._feed_events(data)
-        except BadStream:
-            self.content = before  # what came with it is not delivered
-            raise
+        if data.find(b"\n") == len(data) - 2:
+            self.content += _has_content(data, 0, len(data))
+        else:
+            for event in data.split(b"\n\n"):
+                self.content += _has_content(event, 0, len(event))
+        return data
+
+    def chunks(self, data: bytes) -> int:
+        """The same for whole HTTP chunks of one plain event each, which may go on as they are.
+
+        Bytes of events in them; -1, and nothing is counted, where anything is not so simple.
+        """
+        if self._model is not None or self._buffer or self.done or _is_special(data):
+            return -1
+        position = 0
+        end = len(data)
+        payload = 0
+        content = 0
+        while position < end:
+            line = data.find(b"\r\n", position, position + 8)
+            size = _chunk_size(data[position:line]) if line > position else 0
+            start = line + 2
+            stop = start + size
+            if size < _LEAST_EVENT or stop + 2 > end or data[stop : stop + 2] != b"\r\n":
+                return -1
+            if not data.startswith(b"data: {", start) or data.find(b"\n", start, stop) != stop - 2:
+                return -1
+            if data[stop - 1] != _NEWLINE or data.find(b"\r", start, stop) >= 0:
+                return -1
+            content += _has_content(data, start, stop)
+            payload += size
+            position = stop + 2
+        self.content += content
+        return payload
 
     def _feed_events(self, data: bytes) -> bytes:
         passed: list[bytes] = []
         start = 0
-        for boundary in _BOUNDARY.finditer(data):
-            event = data[start : boundary.start()]
-            start = boundary.end()
-            if len(event) > MAX_EVENT:
-                raise BadStream("an event that is too long")
-            if not self.done and event.strip():
-                passed.append(self._event(event))
-        self._buffer = data[start:]
-        if len(self._buffer) > MAX_EVENT:
-            raise BadStream("an event without an end")
+        try:
+            for boundary in _BOUNDARY.finditer(data):
+                event = data[start : boundary.start()]
+                start = boundary.end()
+                if len(event) > MAX_EVENT:
+                    raise BadStream("an event that is too long")
+                if not self.done and event.strip():
+                    passed.append(self._event(event))
+            self._buffer = data[start:]
+            if len(self._buffer) > MAX_EVENT:
+                raise BadStream("an event without an end")
+        except BadStream as error:
+            raise BadStream(str(error), b"".join(passed)) from error
         return b"".join(passed)
 
     def _event(self, event: bytes) -> bytes:
@@ -127,7 +116,7 @@ class EventStream:
                     return b""
                 # Some engines send it beside the last choice. The client gets it in a chunk of its own, if it asked.
                 payload = without_fields(payload, ("usage", "timings"))
-        self.content += _has_content(payload)
+        self.content += _has_content(payload, 0, len(payload))
         if self._model is not None:
             payload = rename(payload, self._model)
         return b"data: " + payload.replace(b"\n", b"\ndata: ") + b"\n\n"
@@ -135,7 +124,7 @@ class EventStream:
 
 def _is_plain(data: bytes) -> bool:
     """Whether these are whole events of one line `data: …` each, as we write them ourselves."""
-    if not (data.startswith(b"data: ") and data.endswith(b"\n\n")):
+    if not (data.startswith(b"data: ") and data.endswith(b"\n\n")) or b"\r" in data:
         return False
     if data.find(b"\n") == len(data) - 2:
         return len(data) > 8
@@ -143,10 +132,29 @@ def _is_plain(data: bytes) -> bool:
     return data.count(b"\n") == 2 * events and data.count(b"\n\ndata: ") == events - 1 and b"data: \n" not in data
 
 
-def _has_content(event: bytes) -> bool:
-    """Whether an event carries text. The common spelling needs no regular expression."""
-    at = event.find(b'"content":"')
-    return (at >= 0 and event[at + 11 : at + 12] != b'"') or _CONTENT.search(event) is not None
+def _is_special(data: bytes) -> bool:
+    """Whether something in it is for us: usage, the end, an error."""
+    if b"[DONE]" in data or b'"error"' in data:
+        return True
+    if b'"usage"' not in data:
+        return False
+    # Some engines say in each chunk that there is none yet.
+    return data.count(b'"usage"') != data.count(b'"usage":null') + data.count(b'"usage": null')
+
+
+def _chunk_size(digits: bytes) -> int:
+    """0 where it is not a plain hexadecimal number."""
+    if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+        return 0
+    return int(digits, 16)
+
+
+def _has_content(data: bytes, start: int, stop: int) -> int:
+    """1 where an event carries text. The common spelling needs no regular expression."""
+    at = data.find(b'"content":"', start, stop)
+    if at >= 0 and data[at + 11] != _QUOTE:
+        return 1
+    return 1 if _CONTENT.search(data, start, stop) is not None else 0
 
 
 def rename(payload: bytes, model: str) -> bytes:

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
-from skerry.inference.gateway.snapshot import ReplicaState
-from skerry.inference.gateway.upstream import UpstreamConnection
-from skerry.inference.gateway.wire import ChatRequest, Request, encode
+from skerry.inference.gateway.state import ReplicaState
+from skerry.inference.gateway.upstream import Handler, UpstreamConnection
+from skerry.inference.gateway.wire import AnyRequest, ChatRequest, EmbeddingsRequest, encode
 from skerry.inference.model import Route
 
 COUNT_SECONDS = 5.0
@@ -19,7 +19,7 @@ class _Tokens(msgspec.Struct):
     input_tokens: int | None = None
 
 
-class _Call:
+class _Call(Handler):
     """One small request: the handler of its connection."""
 
     def __init__(self) -> None:
@@ -41,11 +41,8 @@ class _Call:
         if not self.answer.done():
             self.answer.set_result(b"{}")
 
-    def upstream_writable(self, writable: bool) -> None:
-        pass
 
-
-async def count_prompt(replica: ReplicaState, route: Route, request: Request) -> int:
+async def count_prompt(replica: ReplicaState, route: Route, request: AnyRequest) -> int:
     """Tokens of the prompt by the replica's own tokenizer; 0 where it has none, is gone or too slow.
 
     Where the engine counts only plain text, the chat template's own tokens are left out: a little less than was used,
@@ -73,7 +70,7 @@ async def count_prompt(replica: ReplicaState, route: Route, request: Request) ->
         return 0
 
 
-def prompt_text(request: Request) -> str:
+def prompt_text(request: AnyRequest) -> str:
     """The words of the request, without the template's."""
     if isinstance(request, ChatRequest):
         parts: list[str] = []
@@ -84,7 +81,7 @@ def prompt_text(request: Request) -> str:
             elif content is not None:
                 parts += [getattr(part, "text", "") for part in content]
         return "\n".join(parts)
-    prompt = request.prompt
+    prompt = request.input if isinstance(request, EmbeddingsRequest) else request.prompt
     return prompt if isinstance(prompt, str) else "\n".join(part for part in prompt if isinstance(part, str))
 
 

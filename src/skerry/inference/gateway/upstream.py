@@ -2,45 +2,57 @@
 
 import asyncio
 import ssl
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import httptools
+from mypy_extensions import mypyc_attr
 
 MAX_IDLE = 256
 MAX_HEAD = 64 * 1024
 CONNECT_SECONDS = 5.0
+_NOT_CONNECTED: Final = asyncio.Transport()
 
 
-class Handler(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Handler:
     """Who waits for an answer."""
 
-    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
 
-    def upstream_body(self, data: bytes) -> None: ...
+    def upstream_body(self, data: bytes) -> None:
+        raise NotImplementedError
 
-    def upstream_done(self) -> None: ...
+    def upstream_chunks(self, data: bytes) -> bool:
+        """Whole chunks of a body, framing included, as they came. False: they are wanted as a body instead."""
+        return False
+
+    def upstream_done(self) -> None:
+        raise NotImplementedError
 
     def upstream_lost(self, reused: bool, answered: bool, why: str) -> None:
         """The connection broke before the answer was whole. `answered`: some of it had arrived."""
-        ...
+        raise NotImplementedError
 
-    def upstream_writable(self, writable: bool) -> None: ...
+    def upstream_writable(self, writable: bool) -> None:
+        """Bodies are mostly bounded, so what the other side does not take yet may wait in memory."""
 
 
-@dataclass(frozen=True, slots=True)
 class Address:
     """Where a server listens: host and port, or a Unix socket."""
 
-    host: str = ""
-    port: int = 0
-    tls: bool = False
-    path: str = ""
-    """Path of the Unix socket; empty for TCP."""
-    base: bytes = b""
-    """Path prefix of all its routes, such as `/v1`."""
-    authority: bytes = b""
+    def __init__(
+        self, host: str = "", port: int = 0, tls: bool = False, path: str = "", base: bytes = b"",
+        authority: bytes = b"",
+    ) -> None:  # fmt: skip
+        """`path`: of the Unix socket; empty for TCP. `base`: path prefix of all its routes, such as `/v1`."""
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.path = path
+        self.base = base
+        self.authority = authority
 
     @classmethod
     def parse(cls, url: str) -> "Address":
@@ -55,35 +67,43 @@ class Address:
         return cls(host, port, tls, "", parts.path.rstrip("/").encode(), authority.encode())
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection. The parser's callbacks are methods of this object."""
+class UpstreamConnection:
+    """One connection: asyncio's protocol, and the callbacks of its parser.
 
-    __slots__ = (
-        "_answered", "_complete", "_delimited", "_dirty", "_head_bytes", "_headers", "_keep", "_parser",
-        "handler", "owner", "pool", "transport", "used",
-    )  # fmt: skip
-
-    transport: asyncio.Transport
+    In the middle of a chunked answer, chunks that arrive whole are offered as they are (`Handler.upstream_chunks`):
+    a token of a stream is then neither parsed nor framed again. The parser does not miss them: it stands between two
+    chunks before and after.
+    """
 
     def __init__(self, pool: "Pool") -> None:
-        self.pool = pool
+        self.pool: Pool = pool
+        self.transport: asyncio.Transport = _NOT_CONNECTED
         self.handler: Handler | None = None
         self.owner = ""
         """The project whose requests alone it carries, where the other side is not ours."""
         self.used = 0
+        self.idle = False
+        """Whether it lies in the pool."""
+        self.once = False
+        """Whether it serves one request only: its body may not have been taken whole."""
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
-        self._answered = self._delimited = False
+        self._answered = False
+        self._delimited = False
         self._keep = True
-        self._complete = self._dirty = False
-        """Whether the answer is whole; whether more came after it: then nothing here can be trusted."""
+        self._complete = False
+        """Whether the answer is whole."""
+        self._dirty = False
+        """Whether more came after it: then nothing here can be trusted."""
+        self._between = False
+        """Whether the parser stands between two chunks of a body."""
         self._head_bytes = 0
         """Bytes that came while the head was incomplete; 0 outside a head."""
 
     def send(self, handler: Handler, data: bytes) -> None:
         self.handler = handler
         self.used += 1
-        self._answered = self._complete = False
+        self._answered = self._complete = self._between = False
         self._head_bytes = 1
         self.transport.write(data)
 
@@ -99,11 +119,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.pool.open.add(self)
 
+    def eof_received(self) -> bool:
+        return False
+
     def data_received(self, data: bytes) -> None:
-        if self.handler is None:
+        handler = self.handler
+        if handler is None:
             # Nobody asked: whoever came next would take it for the answer to something else.
             self.pool.distrust()
             self.abandon()
+            return
+        if self._between and handler.upstream_chunks(data):
             return
         self._answered = True
         if self._head_bytes:
@@ -162,18 +188,25 @@ class UpstreamConnection(asyncio.Protocol):
         if self.handler is not None:
             self.handler.upstream_head(status, self._headers)
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
+
     def on_body(self, data: bytes) -> None:
         if self.handler is not None and not self._dirty:
             self.handler.upstream_body(data)
 
     def on_message_complete(self) -> None:
+        self._between = False
         if self._parser.get_status_code() >= 200:
             self._complete = True
 
     def _finish(self) -> None:
         """The answer is whole. Only now, with all that came read, can the connection serve somebody else."""
         handler, self.handler = self.handler, None
-        if self._keep and not self._dirty and not self.transport.is_closing():
+        if self._keep and not self._dirty and not self.once and not self.transport.is_closing():
             self.pool.give_back(self)
         else:
             if self._dirty:
@@ -212,6 +245,7 @@ class Pool:
         idle = self._idle.get(owner)
         while idle:
             connection = idle.pop()
+            connection.idle = False
             self._count -= 1
             if not connection.transport.is_closing():
                 return connection
@@ -221,31 +255,39 @@ class Pool:
         """A new connection. Raises OSError, TimeoutError too."""
         loop = asyncio.get_running_loop()
         address = self.address
+        make = cast(Any, self._make)  # a protocol in all but inheritance: compiled classes cannot have it
         async with asyncio.timeout(CONNECT_SECONDS):
             if address.path:
-                _, protocol = await loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
+                _, made = await loop.create_unix_connection(make, address.path)
             else:
                 tls = self._tls if address.tls else None
-                _, protocol = await loop.create_connection(
-                    lambda: UpstreamConnection(self), address.host, address.port, ssl=tls
-                )
-        protocol.owner = owner
-        return protocol
+                _, made = await loop.create_connection(make, address.host, address.port, ssl=tls)
+        connection = cast(UpstreamConnection, made)
+        connection.owner = owner
+        return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        idle = self._idle.setdefault(connection.owner, [])
-        if self._single_use or self._count >= MAX_IDLE or connection in idle:
+        if self._single_use or self._count >= MAX_IDLE or connection.idle:
             connection.transport.close()
-        else:
-            idle.append(connection)
-            self._count += 1
+            return
+        idle = self._idle.get(connection.owner)
+        if idle is None:
+            idle = self._idle[connection.owner] = []
+        idle.append(connection)
+        connection.idle = True
+        self._count += 1
 
     def forget(self, connection: UpstreamConnection) -> None:
         self.open.discard(connection)
+        if not connection.idle:
+            return
+        connection.idle = False
         idle = self._idle.get(connection.owner)
         if idle and connection in idle:
             idle.remove(connection)
             self._count -= 1
+            if not idle:
+                del self._idle[connection.owner]
 
     def distrust(self) -> None:
         """The other side sent what nobody asked for: no connection serves twice from now on."""
@@ -256,5 +298,10 @@ class Pool:
         self._single_use = True
         for idle in self._idle.values():
             for connection in idle:
+                connection.idle = False
                 connection.transport.close()
-        self._idle, self._count = {}, 0
+        self._idle = {}
+        self._count = 0
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self)
