@@ -125,7 +125,9 @@ def ceiling_tokens(route: RouteState, request: AnyRequest, body_bytes: int) -> t
     completion = context
     if asked is not None:
         if asked > context:
-            message = f"'{field}' is {asked}, but the model's context holds {context} tokens. Ask for at most {context}."
+            message = (
+                f"'{field}' is {asked}, but the model's context holds {context} tokens. Ask for at most {context}."
+            )
             raise bad_request(message, param=field, code="context_length_exceeded")
         completion = asked
     return min(context * prompts, body_bytes + overhead), completion * count * prompts

@@ -133,12 +133,33 @@ class Charge:
         leases = tuple([pair[1].id for pair in reservation]) if reservation is not None else ()
         self._gateway.journal.append(
             AnswerRecord(
-                self.id, key.project, key.id, about.model_name, about.endpoint,
-                replica.id if replica is not None else "", about.site, about.capacity_class, about.charge_by,
-                prompt, cached, completion, answer.egress, self.admitted, now,
-                "engine" if usage is not None else "gateway", answer.status, leases, nano, answer.batch, {},
-                answer.stream, answer.queue_us, answer.first_us, answer.kind, answer.trace,
-            )  # fmt: skip
+                self.id,
+                key.project,
+                key.id,
+                about.model_name,
+                about.endpoint,
+                replica.id if replica is not None else "",
+                about.site,
+                about.capacity_class,
+                about.charge_by,
+                prompt,
+                cached,
+                completion,
+                answer.egress,
+                self.admitted,
+                now,
+                "engine" if usage is not None else "gateway",
+                answer.status,
+                leases,
+                nano,
+                answer.batch,
+                {},
+                answer.stream,
+                answer.queue_us,
+                answer.first_us,
+                answer.kind,
+                answer.trace,
+            )
         )
         if reservation is not None:
             self._gateway.balances.settle(reservation, self._ceiling, nano)

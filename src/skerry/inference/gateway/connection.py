@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_HEADERS = 32 * 1024
 MAX_HEADER_COUNT = 100
+MAX_TARGET = 8 * 1024
 MAX_PIPELINED = 16
 HEAD_SECONDS = 15.0
 """From the first byte of a request to the end of its head."""
@@ -30,6 +31,7 @@ MAX_BUFFERED = 512 * 1024 * 1024
 """Of all bodies that are being received."""
 HIGH_WATER = 256 * 1024
 _FOR_EVER: Final = float("inf")
+_VERSIONS: Final = ("1.1", "1.0")
 _NOT_CONNECTED: Final = asyncio.Transport()
 _CHECKED = {
     b"authorization": 1,
@@ -40,6 +42,7 @@ _CHECKED = {
     b"expect": 6,
     b"traceparent": 7,
 }
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*\Z")
 _TRACE: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _ERROR_HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n"
 
@@ -113,8 +116,10 @@ class ClientConnection:
         self._headers: list[tuple[bytes, bytes]] = self._request.headers
         self._chunks: list[bytes] = []
         self._size = 0
-        self._head_bytes = 0
-        """Bytes that came while a head was incomplete; 0 outside a head."""
+        self._in_head = False
+        self._quiet = 0
+        """Bytes of an incomplete request since the last that belong to its body: of its head, of chunk extensions, of
+        trailers. 0 between requests."""
         self._pending: deque[HttpRequest] = deque()
         self._exchange: Exchange | None = None
         self._streaming: Exchange | None = None
@@ -145,9 +150,9 @@ class ClientConnection:
     def data_received(self, data: bytes) -> None:
         if self._stop_reading:
             return
-        if self._head_bytes:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEADERS + len(data):
+        if self._quiet:
+            self._quiet += len(data)
+            if self._quiet > MAX_HEADERS + len(data):
                 self._refuse(_header_too_large())
                 return
         try:
@@ -179,9 +184,11 @@ class ClientConnection:
 
     def resume_writing(self) -> None:
         self.writable = True
-        self.deadline = _FOR_EVER
         if self._exchange is not None:
+            self.deadline = self._gateway.now() + self._gateway.silence_seconds
             self._exchange.client_writable(True)
+        elif not self._stop_reading:
+            self.deadline = self._gateway.now() + (BODY_SECONDS if self._receiving else IDLE_SECONDS)
 
     # httptools
     def on_message_begin(self) -> None:
@@ -189,8 +196,8 @@ class ClientConnection:
         self._chunks = []
         self._headers = self._request.headers
         self._size = 0
-        self._head_bytes = 1
-        self._receiving = True
+        self._quiet = 1
+        self._in_head = self._receiving = True
         if self._exchange is None:
             self.deadline = self._gateway.now() + HEAD_SECONDS
 
@@ -198,19 +205,23 @@ class ClientConnection:
         self._request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if self._in_head:  # trailers come after everything was checked: they are left out (RFC 9110 §6.5.1)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         request, parser = self._request, self._parser
         request.method = parser.get_method()
         request.keep_alive = parser.should_keep_alive()
-        request.http11 = parser.get_http_version() != "1.0"
-        self._head_bytes = 0
+        version = parser.get_http_version()
+        request.http11 = version != "1.0"
+        self._in_head = False
         gateway = self._gateway
         target = request.target
         request.path = target if b"?" not in target else target.partition(b"?")[0]
         limit = gateway.body_limit(request)
         request.problem = _check_head(request, self._headers, limit)
+        if version not in _VERSIONS:
+            request.problem = ApiError(505, "HTTP/1.1 is spoken here", code="http_version")
         if request.problem is None and parser.should_upgrade():
             request.problem = ApiError(400, "Upgrades are not offered here", code="no_upgrade")
         if request.problem is None:
@@ -230,6 +241,7 @@ class ClientConnection:
 
     def on_body(self, data: bytes) -> None:
         gateway = self._gateway
+        self._quiet = 1
         streaming = self._streaming
         if streaming is not None:
             if self._exchange is streaming:
@@ -248,6 +260,7 @@ class ClientConnection:
 
     def on_message_complete(self) -> None:
         self._received()
+        self._quiet = 0
         streaming, self._streaming = self._streaming, None
         if streaming is not None:
             if self._exchange is streaming:
@@ -281,7 +294,8 @@ class ClientConnection:
             # The rest of an upload that was answered early is not worth reading.
             self._linger()
             return
-        self.deadline = self._gateway.now() + (BODY_SECONDS if self._receiving else IDLE_SECONDS)
+        if self.writable:
+            self.deadline = self._gateway.now() + (BODY_SECONDS if self._receiving else IDLE_SECONDS)
         if self._pending:
             request = self._pending.popleft()
             if not self._pending:
@@ -316,12 +330,14 @@ class ClientConnection:
         """Close, but read on a little: closing with unread bytes would reset the connection and lose the answer."""
         self._stop_reading = True
         self._pending.clear()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.transport.resume_reading()
-            self.deadline = self._gateway.now() + LINGER_SECONDS
+        transport = self.transport
+        unsent = transport.get_write_buffer_size() > 0
+        self.deadline = self._gateway.now() + (SEND_SECONDS if unsent else LINGER_SECONDS)
+        if transport.can_write_eof():
+            transport.write_eof()
+            transport.resume_reading()
         else:
-            self.transport.close()
+            transport.close()
 
     def _take_as_it_comes(self, request: HttpRequest) -> None:
         """Begin the exchange before the body is there: an upload, larger than what is held in memory."""
@@ -381,7 +397,7 @@ def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_bo
     lengths = hosts = size = 0
     chunked = False
     for name, value in headers:
-        size += len(value)
+        size += len(name) + len(value)
         check = _CHECKED.get(name)
         if check is None:
             continue
@@ -398,6 +414,8 @@ def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_bo
                 return too_large(max_body)
         elif check == 3:
             hosts += 1
+            if _HOST.match(value) is None:
+                return ApiError(400, "The Host header is not a host and port", code="bad_host")
         elif check == 4:
             if value.lower() != b"chunked" or chunked:
                 return ApiError(501, "Only the transfer encoding 'chunked' is known here", code="unknown_encoding")
@@ -416,8 +434,10 @@ def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_bo
         return ApiError(400, "Content-Length is given twice, or with Transfer-Encoding", code="ambiguous_length")
     if chunked and not request.http11:
         return ApiError(400, "HTTP/1.0 has no Transfer-Encoding", code="malformed_http")
-    if request.http11 and hosts != 1:
+    if hosts > 1 or (request.http11 and not hosts):
         return ApiError(400, "Exactly one Host header is needed", code="bad_host")
+    if len(request.target) > MAX_TARGET:
+        return ApiError(414, f"The target is longer than {MAX_TARGET} bytes", code="target_too_long")
     if size > MAX_HEADERS or len(headers) > MAX_HEADER_COUNT:
         return _header_too_large()
     return None

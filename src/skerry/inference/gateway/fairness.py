@@ -5,12 +5,12 @@ advances by the cost of what it was given, and the tenant that is behind goes ne
 and waits for itself; a tenant that comes with one request is behind and goes next. How to use it:
 
 - `push(item, tenant, tier, cost, now)` when no replica has room. `cost` is the work that is *expected*, in tokens. The
-  ceiling of a request without `max_tokens` is the whole context and would put its sender far behind those who set it, so
-  bound the answer's part (a few hundred tokens), and say `correct(tenant, tier, used - cost)` once it has been answered.
+  ceiling of a request without `max_tokens` is the whole context and would put its sender far behind those who set it.
+  So bound the answer's part (a few hundred tokens), and say `correct(tenant, tier, used - cost)` when it has ended.
 - False: there is no place. `has_room(tier)` tells whose fault that is: True, the tenant has its share of places already
   (429); False, the queue is full (503).
-- `pop(now)` as long as a replica has room, `remove(item)` when the client has gone, `expire(now, seconds)` now and then.
-  Whoever was popped and could not go is pushed again with the `now` of its first push: its deadline stays.
+- `pop(now)` as long as a replica has room, `remove(item)` when the client has gone, `expire(now, seconds)` now and
+  then. Whoever was popped and could not go is pushed again with the `now` of its first push: its deadline stays.
 
 `Surge`, one per endpoint too, slows the lower tiers before the queue is full of them: `observe` the load, then `admit`.
 """

@@ -11,6 +11,7 @@ import structlog
 
 from skerry.inference.engines.base import Task
 from skerry.inference.gateway import admission
+from skerry.inference.gateway.answering import Answering
 from skerry.inference.gateway.balances import Balances, Bank
 from skerry.inference.gateway.charge import Charge
 from skerry.inference.gateway.connection import ClientConnection, Exchange, HttpRequest
@@ -75,7 +76,7 @@ class Gateway:
         self.accounts_wanted: AccountsWanted = _no_accounts
         """Called for a key whose accounts are not known; `control` sets it."""
         self.connections: set[ClientConnection] = set()
-        self.in_flight: dict[InferenceExchange, None] = {}
+        self.in_flight: dict[Answering, None] = {}
         """In order of admission: the first is the oldest."""
         self.max_body: int = settings.max_body_bytes
         self.max_upload: int = settings.max_file_bytes + UPLOAD_OVERHEAD

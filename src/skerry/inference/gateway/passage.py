@@ -15,7 +15,8 @@ HOP_BY_HOP = frozenset(
     b"upgrade content-length expect host x-request-id forwarded via".split()
 )
 OURS = (b"x-forwarded-", b"x-skerry-", b"x-real-")
-TARGET = re.compile(rb"/[\x21-\x7e]*\Z")
+TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*\Z")
+"""A path and its query (RFC 9112 §3.2.1); a fragment is the client's own business."""
 UPLOADS = frozenset([b"/v1/files"])
 """Paths whose bodies may be larger than memory: they are passed on as they come."""
 METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])

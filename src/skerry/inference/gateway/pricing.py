@@ -27,7 +27,6 @@ class TokenPrice:
         tokens = prompt * max(self.prompt, self.cached) + completion * self.completion
         return tokens + self.egress * (EVENT_BYTES * completion + OTHER_BYTES) if self.egress else tokens
 
-
     def for_batches(self) -> "TokenPrice":
         """What the same costs in a batch."""
         return TokenPrice(
@@ -61,7 +60,6 @@ class PriceSchedule:
                 break
             chosen = price
         return chosen
-
 
     def for_batches(self) -> "PriceSchedule":
         return PriceSchedule(self.currency, tuple([price.for_batches() for price in self.prices]))

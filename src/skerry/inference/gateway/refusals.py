@@ -36,7 +36,7 @@ def exhausted(denied: Denied, ceiling: int, currency: str) -> ApiError:
 def from_engine(status: int, body: bytes, route: Route, task: Task) -> ApiError:
     """An engine's refusal in our words. Its 400 is the caller's; all else is ours, without a word about the inside."""
     if status in (400, 413, 422):
-        error = _error_object(body)
+        error = _error_object(_without_keys(body, route))
         message = str(error.get("message") or "The model refused the request")[:500]
         numbers = _numbers(error, message)
         if (
@@ -62,6 +62,14 @@ def from_engine(status: int, body: bytes, route: Route, task: Task) -> ApiError:
         message = f"The upstream of '{route.name}' does not accept our requests. The operator has to mend it."
         return unavailable(message, code="upstream_refused", retry_after=30)
     return unavailable(f"The replica of '{route.name}' failed. Please try again.", code="replica_failed")
+
+
+def _without_keys(body: bytes, route: Route) -> bytes:
+    """Some servers repeat what they were sent; our key for them is nobody else's business."""
+    for replica in route.replicas:
+        if replica.key:
+            body = body.replace(replica.key.encode(), b"[redacted]")
+    return body
 
 
 def _money(nano: int, currency: str) -> str:

@@ -97,14 +97,14 @@ class UpstreamConnection:
         """Whether more came after it: then nothing here can be trusted."""
         self._between = False
         """Whether the parser stands between two chunks of a body."""
-        self._head_bytes = 0
-        """Bytes that came while the head was incomplete; 0 outside a head."""
+        self._quiet = 0
+        """Bytes of an incomplete answer since the last that belong to its body: head, chunk extensions, trailers."""
 
     def send(self, handler: Handler, data: bytes) -> None:
         self.handler = handler
         self.used += 1
         self._answered = self._complete = self._between = False
-        self._head_bytes = 1
+        self._quiet = 1
         self.transport.write(data)
 
     def abandon(self) -> None:
@@ -132,8 +132,7 @@ class UpstreamConnection:
         if self._between and handler.upstream_chunks(data):
             return
         self._answered = True
-        if self._head_bytes:
-            self._head_bytes += len(data)
+        self._quiet += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -143,8 +142,8 @@ class UpstreamConnection:
             self._dirty = True
         if self._complete:
             self._finish()
-        elif self._head_bytes > MAX_HEAD + len(data):
-            self._fail("the head of its answer is too large")
+        elif self._quiet > MAX_HEAD + len(data):
+            self._fail("its head, its trailers or a chunk extension are too large")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
@@ -183,7 +182,6 @@ class UpstreamConnection:
         status = self._parser.get_status_code()
         if status < 200 or self._dirty:
             return
-        self._head_bytes = 0
         self._keep = self._parser.should_keep_alive()
         if self.handler is not None:
             self.handler.upstream_head(status, self._headers)
@@ -195,6 +193,7 @@ class UpstreamConnection:
         self._between = True
 
     def on_body(self, data: bytes) -> None:
+        self._quiet = 1
         if self.handler is not None and not self._dirty:
             self.handler.upstream_body(data)
 

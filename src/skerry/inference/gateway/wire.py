@@ -1,7 +1,8 @@
 """Request bodies of the hot paths: what OpenAI's clients may send, with types and ranges.
 
 A field that is absent and one that is null mean the same. `parse` gives the body or an `ApiError` that names the
-parameter. What is valid but not known to an engine is refused in `admission`, by the engine's profile.
+parameter. What is valid but not known to an engine is refused in `admission`, by the engine's profile; what an engine
+knows by another name is rewritten in `translate`.
 """
 
 import operator
@@ -20,11 +21,17 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=16)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
+BiasedToken = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$", description="The id of a token.")]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Stop = Annotated[str, Meta(min_length=1)]
 StopList = Annotated[list[Stop], Meta(max_length=4)]
 Raw = msgspec.Raw
 
 MAX_METADATA: Final = 16
+MAX_INPUTS: Final = 2048
+"""Texts that one request for embeddings may have."""
+MAX_CHOICES: Final = 1024
+"""Answers that `structured_outputs.choice` may list."""
 
 
 class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -111,6 +118,17 @@ class ResponseFormat(Struct, forbid_unknown_fields=True, omit_defaults=True):
     json_schema: JsonSchema | None = None
 
 
+class StructuredOutputs(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What the whole answer must look like; exactly one of them. vLLM's name and shape, for every engine that can."""
+
+    json: dict[str, Any] | str | None = None
+    """A JSON schema, or its text."""
+    regex: Annotated[str, Meta(min_length=1)] | None = None
+    choice: Annotated[list[str], Meta(min_length=1, max_length=MAX_CHOICES)] | None = None
+    grammar: Annotated[str, Meta(min_length=1)] | None = None
+    """In the engine's own notation: GBNF for llama.cpp, Lark or EBNF for vLLM."""
+
+
 class StreamOptions(Struct, forbid_unknown_fields=True, omit_defaults=True):
     include_usage: bool = False
     include_obfuscation: bool | None = None
@@ -131,7 +149,9 @@ class Sampling(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=T
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Bias] | None = None
+    logit_bias: dict[BiasedToken, Bias] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     # Accepted, without effect here (API §7).
     user: str | None = None
     metadata: Annotated[dict[str, str], Meta(max_length=MAX_METADATA)] | None = None
@@ -146,7 +166,6 @@ class ChatRequest(Sampling, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
@@ -169,18 +188,42 @@ class CompletionRequest(Sampling, kw_only=True):
     best_of: Choices | None = None
 
 
+class EmbeddingsRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    never: ClassVar[None] = None
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    input: str | list[str | TokenId | list[TokenId]]
+    """One text, texts, one list of token ids, or several of them; see `inputs`."""
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Count | None = None
+    # Accepted, without effect here.
+    user: str | None = None
+
+
 Request = ChatRequest | CompletionRequest
-R = TypeVar("R", ChatRequest, CompletionRequest)
+AnyRequest = ChatRequest | CompletionRequest | EmbeddingsRequest
+R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingsRequest)
 
 NO_EFFECT: Final = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
 EVERY_ENGINE: Final = frozenset(
-    {"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", *NO_EFFECT}
+    {
+        "model",
+        "messages",
+        "prompt",
+        "input",
+        "encoding_format",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        *NO_EFFECT,
+    }
 )
 
 chat_decoder: Final = msgspec.json.Decoder(ChatRequest)
 completion_decoder: Final = msgspec.json.Decoder(CompletionRequest)
-_encoder: Final = msgspec.json.Encoder()
-_AT: Final = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+embeddings_decoder: Final = msgspec.json.Decoder(EmbeddingsRequest)
+encoder: Final = msgspec.json.Encoder()
+_AT: Final = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$", re.DOTALL)
 _FIELD: Final = re.compile(r"(?:unknown field|missing required field) `([^`]*)`")
 
 
@@ -196,12 +239,30 @@ def parse(decoder: msgspec.json.Decoder[R], body: bytes) -> R:
         raise bad_request("The body is nested too deeply", code="invalid_json") from None
 
 
-def encode(request: Request, extra: dict[str, Any] | None = None) -> bytes:
+def inputs(request: EmbeddingsRequest) -> int:
+    """How many vectors are asked for. Raises ApiError 400 for no text, an empty one, a mixture, or too many."""
+    given = request.input
+    if isinstance(given, str):
+        given = [given]
+    if not given or any(part == "" or part == [] for part in given):
+        raise bad_request("'input' has no text, or an empty one.", param="input", code="invalid_value")
+    if len({type(part) for part in given}) > 1:
+        message = "'input' is a text, a list of texts, a list of token ids, or a list of such lists; not a mixture."
+        raise bad_request(message, param="input", code="invalid_value")
+    if isinstance(given[0], int):
+        return 1
+    if len(given) > MAX_INPUTS:
+        message = f"'input' has {len(given)} texts; a request may have {MAX_INPUTS}. Send them in several requests."
+        raise bad_request(message, param="input", code="invalid_value")
+    return len(given)
+
+
+def encode(request: AnyRequest, extra: dict[str, Any] | None = None) -> bytes:
     """The body for an engine. Written anew rather than passed on, so that both sides read the same values."""
-    body = _encoder.encode(request)
+    body = encoder.encode(request)
     if not extra:
         return body
-    return body[:-1] + b"," + _encoder.encode(extra)[1:]
+    return body[:-1] + b"," + encoder.encode(extra)[1:]
 
 
 class FieldsUnset:
@@ -213,14 +274,14 @@ class FieldsUnset:
         self._read = operator.attrgetter(*self.names, "never", "never")
         self._unset = (None,) * (len(self.names) + 2)
 
-    def __call__(self, request: Request) -> bool:
+    def __call__(self, request: AnyRequest) -> bool:
         return bool(self._read(request) == self._unset)
 
-    def set_ones(self, request: Request) -> list[str]:
+    def set_ones(self, request: AnyRequest) -> list[str]:
         return [name for name in self.names if getattr(request, name) is not None]
 
 
-def optional_fields(kind: type[Request]) -> frozenset[str]:
+def optional_fields(kind: type[AnyRequest]) -> frozenset[str]:
     return frozenset(kind.__struct_fields__) - EVERY_ENGINE
 
 

@@ -47,6 +47,8 @@ class AnswerRecord(msgspec.Struct, array_like=True, tag="a", frozen=True):
     """From admission to the first byte of the answer, in microseconds; 0: there was none."""
     kind: str = "chat"
     """`chat`, `completion` or `embedding`."""
+    trace: str = ""
+    """The client's `traceparent` header (W3C), where it sent a valid one."""
 
 
 class Mark(msgspec.Struct, array_like=True, tag="m", frozen=True):
@@ -58,7 +60,18 @@ class Mark(msgspec.Struct, array_like=True, tag="m", frozen=True):
     through: int
 
 
-Record = AnswerRecord | Mark
+class ContentRecord(msgspec.Struct, array_like=True, tag="c", frozen=True):
+    """What was asked and answered, of a project that wants it kept: sealed before it is written anywhere."""
+
+    id: bytes
+    """Of the answer's record."""
+    project: str
+    at: int
+    """Unix microseconds."""
+    sealed: bytes
+
+
+Record = AnswerRecord | Mark | ContentRecord
 
 encoder = msgspec.msgpack.Encoder()
 decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

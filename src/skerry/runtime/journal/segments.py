@@ -13,7 +13,7 @@ from typing import Final
 
 HEADER: Final = struct.Struct("<II")
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-MAX_PAYLOAD: Final = 64 * 1024
+MAX_PAYLOAD: Final = 256 * 1024
 LOCK_FILE: Final = "lock"
 SHIP_LOCK_FILE: Final = "ship.lock"
 _UNFINISHED: Final = "."

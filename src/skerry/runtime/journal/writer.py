@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from mypy_extensions import mypyc_attr
+
 from skerry.runtime.journal.records import Record, encoder
 from skerry.runtime.journal.segments import (
     HEADER,
@@ -27,6 +29,7 @@ RETRY_SECONDS = 1.0
 RESERVE_BYTES = 4 * 1024 * 1024
 
 
+@mypyc_attr(native_class=False)
 class JournalLocked(RuntimeError):
     """Another gateway writes this journal, or one has: a journal has one writer, ever."""
 
