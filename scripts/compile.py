@@ -24,7 +24,7 @@ GATEWAY = "skerry/inference/gateway"
 HOT = (
     *(f"{GATEWAY}/{name}.py" for name in (
         "admission", "answering", "balances", "charge", "connection", "content", "exchange", "fairness", "gateway",
-        "heads", "limits", "metrics", "passage", "pricing", "prompts", "snapshot", "sse", "state", "upstream",
+        "heads", "lanes", "limits", "metrics", "passage", "pricing", "prompts", "snapshot", "sse", "state", "upstream",
         "waiting",
     )),
     *(f"{GATEWAY}/routing/{name}.py" for name in (

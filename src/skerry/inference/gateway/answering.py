@@ -171,13 +171,16 @@ class Answering(Waiter):
         gateway = self._gateway
         try:
             cost = self._paid().record(usage, reply, self._replica)
-            if self._content is not None:
-                gateway.keep_content(self._content, self._paid())
-            return cost
         except OSError as error:
             gateway.journal_failed(error)
             self._journal_failed()
             return -1
+        if self._content is not None:
+            try:
+                gateway.keep_content(self._content, self._paid())
+            except OSError as error:
+                gateway.log.warning("content_unrecorded", request_id=self._request_id, error=str(error))
+        return cost
 
     async def _count_and_record(self, status: int) -> None:
         """After the client has gone: ask the replica how long the prompt was, then record what was delivered."""

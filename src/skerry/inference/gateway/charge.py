@@ -8,6 +8,7 @@ from skerry.inference.engines.base import Task
 from skerry.inference.gateway.admission import take_tokens
 from skerry.inference.gateway.balances import Account, Lease
 from skerry.inference.gateway.errors import Denied, unavailable
+from skerry.inference.gateway.fairness import Tier
 from skerry.inference.gateway.pricing import PriceSchedule
 from skerry.inference.gateway.refusals import exhausted
 from skerry.inference.gateway.shapes import TokenDetails, Usage
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 HIDDEN_TOKENS: Final = 1024
 """What a server may add to a prompt on its own (a system prompt, its tools' preamble) and be believed."""
+
+BYTES_A_TOKEN: Final = 4
+LIKELY_ANSWER: Final = 256
+"""Tokens: what an answer may be at most says little of those who set no limit."""
 
 
 class Answer:
@@ -54,6 +59,9 @@ class Charge:
         self._ceiling = 0
         self._most_prompt = 0
         self._most_completion = 0
+        self._tier: Tier = Tier.PAYING
+        self._expected = 0.0
+        """Tokens it was queued with; 0: it did not wait."""
         self._reservation: list[tuple[Account, Lease]] | None = None
 
     def bound(self, prompt: int, completion: int) -> None:
@@ -62,9 +70,11 @@ class Charge:
         self._most_completion = completion
         self._ceiling = atto_to_nano_ceil(self._prices().at(self.admitted).ceiling(prompt, completion))
 
-    def cost_share(self) -> float:
-        """How much work it may be, for fair queueing: tokens."""
-        return float(self._most_prompt + self._most_completion)
+    def waits_as(self, tier: Tier) -> float:
+        """It waits in a fair queue: the work it probably is, in tokens. Set right when it has ended."""
+        self._tier = tier
+        self._expected = float(self._most_prompt // BYTES_A_TOKEN + min(self._most_completion, LIKELY_ANSWER))
+        return self._expected
 
     def reserve(self, retry: Callable[[], None]) -> bool:
         """Take the ceiling from the balances. False: not yet, `retry` will be called. Raises ApiError 402 and 503."""
@@ -165,6 +175,8 @@ class Charge:
             self._gateway.balances.settle(reservation, self._ceiling, nano)
             self._reservation = None
         take_tokens(key, prompt + cached + completion)
+        if self._expected:
+            route.queue.correct(key.project, self._tier, prompt + cached + completion - self._expected)
         self._gateway.metrics.answered(answer.stream, prompt, cached, completion, self.admitted, now)
         route.metrics.answered(
             answer.stream, prompt, cached, completion, answer.queue_us, answer.first_us, now - self.admitted

@@ -248,6 +248,8 @@ class ClientConnection:
                 self.deadline = gateway.now() + BODY_SECONDS
                 streaming.body_data(data)
             return
+        if self._stop_reading:
+            return
         self._size += len(data)
         gateway.buffered += len(data)
         if self._size > gateway.max_body:

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-MOST: Final = 64 * 1024
-"""Bytes kept of each."""
+MOST: Final = 64 * 1024 + 1
+"""Bytes taken of each: one more than are kept, so that it shows where there were more."""
 
 
 class Content:

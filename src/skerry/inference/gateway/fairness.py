@@ -28,7 +28,7 @@ FREE_SHARE: Final = 0.1
 CROWDING: Final = 4
 """A tenant may hold so many times the places that are left: alone 4/5 of the queue, so that there is always a place for
 who comes next (the dynamic thresholds of Choudhury and Hahne 1998)."""
-ROOM: Final = (1.0, 0.75, 0.5)
+ROOM: Final[tuple[float, ...]] = (1.0, 0.75, 0.5)
 """By tier, the part of the queue it may fill: the lower ones leave places for the upper ones."""
 
 _EARNS: Final = FREE_SHARE / (1.0 - FREE_SHARE)
@@ -163,12 +163,12 @@ class FairQueue(Generic[T]):
 SMOOTHING_SECONDS: Final = 5.0
 RELIEF_SECONDS: Final = 10.0
 """A step down takes so long; a step up, as long as the smoothing."""
-PRESSURES: Final = (2.0, 3.0, 5.0)
+PRESSURES: Final[tuple[float, ...]] = (2.0, 3.0, 5.0)
 """Requests at the replicas and in the queue, per slot, from which each step begins. It ends at 0.6 of that."""
 ENDS_AT: Final = 0.6
-FACTORS: Final = ((1.0, 1.0, 1.0, 1.0), (1.0, 0.5, 0.25, 0.1), (1.0, 0.25, 0.1, 0.05))
+FACTORS: Final[tuple[tuple[float, ...], ...]] = ((1.0, 1.0, 1.0, 1.0), (1.0, 0.5, 0.25, 0.1), (1.0, 0.25, 0.1, 0.05))
 """By tier, then by step."""
-TIER_NAMES: Final = ("paying tier", "free tier", "batches")
+TIER_NAMES: Final[tuple[str, ...]] = ("paying tier", "free tier", "batches")
 MAX_TENANTS: Final = 10_000
 
 

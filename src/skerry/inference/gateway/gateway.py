@@ -129,7 +129,7 @@ class Gateway:
         gate = route.surge
         busy, slots = route.load()
         gate.observe(busy + len(route.queue), slots, now)
-        if not gate.admit(key.tier):
+        if not gate.admit(key.tier, key.project):
             words = gate.words(key.tier).encode()
             message = f"The model '{route.route.name}' is in great demand, and the free tier is slowed. Try again soon."
             headers = b"x-skerry-throttle: %b\r\n" % words
@@ -206,8 +206,8 @@ class Gateway:
         self.log.error("journal_failed", error=str(error))
 
     def keep_content(self, content: Content, charge: Charge) -> None:
-        """Into the journal, sealed. Raises OSError where the journal fails."""
-        if self._sealer is not None:
+        """Into the journal, sealed, where there is room: it is not usage. Raises OSError."""
+        if self._sealer is not None and self.journal.has_room:
             now = time.time_ns() // 1000
             self.journal.append(
                 self._sealer.seal(charge.id, charge.key.project, now, content.request, content.answer())

@@ -31,10 +31,13 @@ class WaitingRoom:
             raise unavailable(message, code="model_unavailable", retry_after=10)
         queue = route.queue
         tier = Tier.BATCH if batch else charge.key.tier
-        if not queue.push(turn, charge.key.project, tier, charge.cost_share(), self._now()):
+        if not queue.push(turn, charge.key.project, tier, charge.waits_as(tier), self._now()):
             what = "is starting" if not route.servers else "is busy"
-            message = f"The model '{about.name}' {what}, and {len(queue)} requests wait for it already."
-            raise unavailable(message, code="queue_full", retry_after=5)
+            message = f"The model '{about.name}' {what}, and {len(queue)} requests wait for it already"
+            if queue.has_room(tier):
+                message += ", many of them this project's. Send fewer at once."
+                raise ApiError(429, message, code="too_many_waiting", retry_after=5)
+            raise unavailable(f"{message}.", code="queue_full", retry_after=5)
         if not route.servers:
             self._awaited()
 
@@ -58,7 +61,10 @@ class WaitingRoom:
         """Send home whoever has waited too long; try again for those whose replicas were only passed over."""
         now = self._now()
         for route in routes:
-            if not len(route.queue):
+            waiting = len(route.queue)
+            busy, slots = route.load()
+            route.surge.observe(busy + waiting, slots, now)
+            if not waiting:
                 continue
             seconds = float(route.route.queue_seconds or self._seconds)
             for turn in route.queue.expire(now, seconds):

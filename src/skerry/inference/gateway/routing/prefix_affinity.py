@@ -26,6 +26,7 @@ HOME: Final = 0.15
 HOT: Final = 8
 """Times a beginning was asked for, for each server, after which it draws nothing to those that hold it: it is worth
 reading everywhere, and new conversations that begin with it are spread."""
+MOST_BITS: Final = 1 << 50
 COUNT_BITS: Final = 10
 COUNTED: Final = (1 << COUNT_BITS) - 1
 SLACK: Final = 8.0
@@ -73,6 +74,10 @@ class PrefixAffinity(Policy):
         """Of the prompt at hand: bytes of its beginning that every server should hold."""
         self._bits: dict[Server, int] = {}
         self._seeds: dict[Server, int] = {}
+        self._live = 0
+        """The bits of servers that are there."""
+        self._stale = 0
+        """The bits of servers that left, which may still be set in `_holders`."""
         self._usual = 2048.0
         """Bytes a request makes its server read: a mean that moves."""
 
@@ -116,18 +121,11 @@ class PrefixAffinity(Policy):
         self._bit_for(server)
 
     def left(self, server: Server) -> None:
-        """Forgets what it held. Goes through all that is remembered: some milliseconds, for a rare event."""
+        """What it held counts no more from now on; it is struck out when next met, or when bits run short."""
         self._seeds.pop(server, 0)
-        bit = self._bits.pop(server, 0) << COUNT_BITS
-        if not bit:
-            return
-        holders = self._holders
-        for key in [key for key, value in holders.items() if value & bit]:
-            value = holders[key] & ~bit
-            if value > COUNTED:
-                holders[key] = value
-            else:
-                del holders[key]
+        bit = self._bits.pop(server, 0)
+        self._live &= ~bit
+        self._stale |= bit
 
     def __len__(self) -> int:
         """Beginnings that are remembered."""
@@ -153,7 +151,7 @@ class PrefixAffinity(Policy):
         self._hot = 0
         for key in keys:
             value = holders.get(key, 0)
-            mask = value >> COUNT_BITS
+            mask = value >> COUNT_BITS & self._live
             if depth:
                 mask &= last
                 if mask != last:
@@ -181,6 +179,7 @@ class PrefixAffinity(Policy):
     def _remember(self, keys: list[int], bit: int) -> None:
         """The longest beginnings first, so that they are also forgotten first."""
         holders = self._holders
+        kept = self._live << COUNT_BITS | COUNTED
         bit <<= COUNT_BITS
         for index in range(len(keys) - 1, -1, -1):
             key = keys[index]
@@ -189,7 +188,7 @@ class PrefixAffinity(Policy):
                 holders.move_to_end(key)
             if value & COUNTED < COUNTED:
                 value += 1
-            holders[key] = value | bit
+            holders[key] = value & kept | bit
         while len(holders) > self._limit:
             holders.popitem(last=False)
 
@@ -234,12 +233,28 @@ class PrefixAffinity(Policy):
     def _bit_for(self, server: Server) -> int:
         bit = self._bits.get(server, 0)
         if not bit:
-            used = 0
-            for other in self._bits.values():
-                used |= other
-            bit = 1
-            while used & bit:
-                bit <<= 1
+            bit = self._free_bit()
+            if bit >= MOST_BITS and self._stale:
+                self._strike_out()
+                bit = self._free_bit()
+            self._live |= bit
             self._bits[server] = bit
             self._seeds[server] = mix(crc32(server.id.encode()))
         return bit
+
+    def _free_bit(self) -> int:
+        used = self._live | self._stale
+        bit = 1
+        while used & bit:
+            bit <<= 1
+        return bit
+
+    def _strike_out(self) -> None:
+        """Goes through all that is remembered: some 15 ms, once in dozens of departures."""
+        holders: OrderedDict[int, int] = OrderedDict()
+        kept = self._live << COUNT_BITS | COUNTED
+        for key, value in self._holders.items():
+            if value & kept > COUNTED:
+                holders[key] = value & kept
+        self._holders = holders
+        self._stale = 0
