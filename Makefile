@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 1
 ROUNDS ?= 100
+REQUESTS ?= 1000000
 
 .PHONY: help install install-dev up down test lint audit bench soak clean
 
@@ -14,7 +15,7 @@ help:
 	@echo "make test      install and run the whole suite"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make bench     the figures, beside their peers where these are there"
-	@echo "make soak      kill and fuzz rounds, many of them (ROUNDS=$(ROUNDS) SEED=$(SEED))"
+	@echo "make soak      kill and fuzz rounds, and memory over many requests (ROUNDS=$(ROUNDS) SEED=$(SEED) REQUESTS=$(REQUESTS))"
 
 install: $(VENV)/.installed
 
@@ -58,7 +59,7 @@ bench: install-dev
 	$(BIN)/python benchmarks/gateway.py
 
 soak: install-dev
-	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) $(BIN)/python -m pytest tests/kill tests/gateway tests/journal tests/compute/test_compute_controller.py -m "soak or not soak" -s
+	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) SKERRY_SOAK_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/soak tests/kill tests/gateway tests/journal tests/launcher tests/compute/test_compute_controller.py -m "soak or not soak" -s
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,6 +9,7 @@ this process's, server CPU that of the embedded database's processes. An answer 
 
 import argparse
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -23,12 +24,14 @@ from sqlalchemy import text
 from skerry.db import migrate
 from skerry.db.database import Database, Tx, driver_connection
 from skerry.db.embedded import EmbeddedPostgres
+from skerry.inference.requests.service import RequestLog
 from skerry.kernel.clock import SystemClock
-from skerry.kernel.ids import new_uuid7
+from skerry.kernel.ids import KeyId, ProjectId, new_uuid7
 from skerry.metering.journal_intake import facts_of_all
 from skerry.metering.model import UsageFact
 from skerry.metering.service import Metering
 from skerry.runtime.journal.records import AnswerRecord
+from skerry.runtime.secrets import Keyring
 
 COLUMNS = "id, t1, t0, meter, quantity, project, resource, dims"
 TYPES = ("uuid", "timestamptz", "timestamptz", "text", "int8", "text", "text", "uuid")
@@ -92,34 +95,58 @@ async def measure(url: str, pid: int | None, count: int, batch: int, rounds: int
         many = [await bench.run("executemany, ON CONFLICT", answers(count // 10), bench.executemany)]
         one = [await bench.run("Skerry intake", answers(count), bench.intake) for _ in range(rounds)]
         two = [await bench.run("Skerry intake, 2 connections", answers(count), bench.intake, 2) for _ in range(rounds)]
-        made = [await bench.run_journal("… the facts made of journal records", records(count // FACTS_A_RECORD), 2)]
+        made, logged = [], []
+        for _ in range(rounds):
+            made.append(
+                await bench.run_journal("… the facts made of journal records", records(count // FACTS_A_RECORD))
+            )
+            logged.append(
+                await bench.run_journal("… and a row of the request log", records(count // FACTS_A_RECORD), log=True)
+            )
         facts = answers(count)
         await bench.run("", facts, bench.intake)
         replay = await bench.run("Skerry intake, the same again", facts, bench.intake)
-        return [*(max(runs, key=lambda run: run.rate) for runs in (plain, many, one, two, made)), replay]
+        return [*(max(runs, key=lambda run: run.rate) for runs in (plain, many, one, two, made, logged)), replay]
     finally:
         await database.close()
+
+
+class Nobody:
+    """Names and currencies are asked for in reading only."""
+
+    async def key_names(self, tx: Tx, project: ProjectId, ids: set[KeyId]) -> dict[KeyId, str]:
+        return {}
+
+    async def keys_called(self, tx: Tx, project: ProjectId, text: str, *, part: bool = False) -> set[KeyId]:
+        return set()
+
+    async def currency(self, tx: Tx) -> str:
+        return "EUR"
 
 
 class Bench:
     def __init__(self, database: Database, pid: int | None, batch: int) -> None:
         self.database, self.pid, self.batch = database, pid, batch
         self.metering = Metering(database, SystemClock())
+        self.log = RequestLog(database, SystemClock(), Keyring([("k1", os.urandom(16))]), Nobody(), Nobody(), days=30)
 
     async def run(self, name: str, facts: Sequence[UsageFact], send: Send, connections: int = 1) -> Result:
         await self._prepare()
         batches = [facts[n : n + self.batch] for n in range(0, len(facts), self.batch)]
         return await self._timed(name, batches, send, len(facts), connections)
 
-    async def run_journal(self, name: str, records: Sequence[AnswerRecord], connections: int) -> Result:
-        """The facts are made while the clock runs, as the shipper makes them."""
+    async def run_journal(self, name: str, records: Sequence[AnswerRecord], *, log: bool = False) -> Result:
+        """The facts are made while the clock runs, as the shipper makes them; two connections."""
         size = self.batch // FACTS_A_RECORD
         batches = [records[n : n + size] for n in range(0, len(records), size)]
 
         async def send(tx: Tx, part: Sequence[AnswerRecord]) -> int:
-            return await self.intake(tx, facts_of_all(part))
+            inserted = await self.intake(tx, facts_of_all(part))
+            if log:
+                await self.log.store(tx, part, ())
+            return inserted
 
-        return await self._timed(name, batches, send, len(records) * FACTS_A_RECORD, connections)
+        return await self._timed(name, batches, send, len(records) * FACTS_A_RECORD, connections=2)
 
     async def intake(self, tx: Tx, facts: Sequence[UsageFact]) -> int:
         return (await self.metering.intake(tx, facts)).inserted

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -37,12 +38,14 @@ class Cloud:
         self.home = Path(tempfile.mkdtemp(prefix="skc-", dir="/tmp"))
         self.home.chmod(0o755)  # so that the state lies below it, also when root starts it
         self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if 'tls_cert' in settings else 'http'}://127.0.0.1:{self.port}"
         ours = {"SKERRY_HOME": str(self.home), **{f"SKERRY_{name.upper()}": text for name, text in settings.items()}}
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("SKERRY_")} | ours
         self.settings = Settings.from_env(self.environment)
         self.operator_key = self.project_key = ""
-        self._client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False)
+        # Tests with TLS use a certificate that vouches for itself.
+        self.trust = ssl.create_default_context(cafile=settings["tls_cert"]) if "tls_cert" in settings else False
+        self._client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False, verify=self.trust)
 
     # --- life
     def start(self) -> "Cloud":

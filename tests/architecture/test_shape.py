@@ -14,6 +14,8 @@ FACES = {
     "billing/service/__init__.py": "the face of the domain",
     "client/__init__.py": "what users of the client import",
     "identity/routes/__init__.py": "one router of four modules",
+    "inference/service/__init__.py": "the face of the domain",
+    "inference/store/__init__.py": "one import for the stores of one domain",
     "server/roles/__init__.py": "the names of the roles",
 }
 """Packages whose `__init__.py` is their face. All others are empty."""

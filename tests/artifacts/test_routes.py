@@ -38,6 +38,7 @@ async def test_a_model_comes_and_goes(http, people, tmp_path: Path):
     assert made.status_code == 201, made.text
     assert made.json()["source"] == {
         "kind": "path", "path": path, "hub": None, "upstream": None, "upstream_model": None, "upstream_key_set": None,
+        "upstreams": None,
     }  # fmt: skip
     seen = (await http.get("/models/org/near", headers=customer)).json()
     assert seen["context_length"] == 2048
@@ -61,11 +62,35 @@ async def test_an_upstream_key_is_never_shown(http, people):
     assert shown.json()["source"]["upstream"] == "http://far.example/v1"
 
 
+async def test_a_canary_over_http(http, people):
+    operator = bearer(people.operator_secret)
+    upstreams = [
+        {"url": "http://a.example", "weight": 95},
+        {"url": "http://b.example", "key": "hush-hush", "weight": 5},
+    ]
+    made = await http.post("/models", json={"name": "pair", "source": {"upstreams": upstreams}}, headers=operator)
+    assert made.status_code == 201, made.text
+    assert "hush" not in made.text
+    assert made.json()["source"]["upstreams"] == [
+        {"url": "http://a.example/v1", "key_set": False, "weight": 95},
+        {"url": "http://b.example/v1", "key_set": True, "weight": 5},
+    ]
+    seen = (await http.get("/models/pair", headers=bearer(people.customer_secret))).json()
+    assert seen["source"]["upstreams"] is None
+    body = {"name": "other", "source": {"upstreams": upstreams}}
+    assert (await http.post("/models", json=body, headers=bearer(people.customer_secret))).status_code == 403
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"name": "a", "source": {}},
         {"name": "a", "source": {"path": "/a", "hub": "b"}},
+        {"name": "a", "source": {"upstreams": []}},
+        {"name": "a", "source": {"upstreams": [{"url": "http://a.example", "weight": 0}]}},
+        {"name": "a", "source": {"upstreams": [{"url": "http://a.example", "weight": -1}]}},
+        {"name": "a", "source": {"upstreams": [{"url": "http://a.example"}], "upstream": "http://b.example"}},
+        {"name": "a", "source": {"upstreams": [{"url": "http://a.example"}], "upstream_key": "k"}},
         {"name": "a", "source": {"path": "/a", "upstream_key": "b"}},
         {"name": "a", "source": {"hub": "a/b"}},
         {"name": "a", "source": {"path": "/nowhere"}},

@@ -10,7 +10,6 @@ from skerry.artifacts.errors import (
     BadModelName,
     BadSource,
     EngineUnsupported,
-    HubUnavailable,
     OperatorOnly,
 )
 from skerry.artifacts.model import EngineKind, ModelFacts, ModelSource, SourceKind
@@ -79,13 +78,11 @@ def test_keys_that_no_header_can_carry(key: str):
         rules.check_upstream_key(key)
 
 
-def test_paths_and_upstreams_are_the_operators():
-    for kind in (SourceKind.PATH, SourceKind.UPSTREAM):
+def test_sources_are_the_operators():
+    for kind in SourceKind:
         rules.check_source(ModelSource(kind, "x"), operator=True)
         with pytest.raises(OperatorOnly):
             rules.check_source(ModelSource(kind, "x"), operator=False)
-    with pytest.raises(HubUnavailable):
-        rules.check_source(ModelSource(SourceKind.HUB, "a/b"), operator=True)
 
 
 def test_the_context_is_at_most_what_the_model_was_trained_for():
@@ -104,4 +101,17 @@ def test_the_engine_follows_from_the_source():
     with pytest.raises(EngineUnsupported):
         rules.choose_engine(EngineKind.LLAMACPP, EngineKind.EXTERNAL)
     with pytest.raises(EngineUnsupported):
-        rules.choose_engine(EngineKind.VLLM, EngineKind.VLLM)
+        rules.choose_engine(EngineKind.VLLM, EngineKind.LLAMACPP)
+
+
+def test_an_engine_that_this_cloud_lacks_is_refused_with_what_to_do():
+    assert rules.choose_engine(None, EngineKind.VLLM, {EngineKind.VLLM}) is EngineKind.VLLM
+    with pytest.raises(EngineUnsupported) as caught:
+        rules.choose_engine(EngineKind.VLLM, EngineKind.VLLM, {EngineKind.LLAMACPP})
+    assert "SKERRY_VLLM_PYTHON" in caught.value.suggestion
+
+
+def test_vectors_have_a_context_that_memory_can_hold():
+    facts = ModelFacts(trained_context=32_768, embedding_width=1024)
+    assert rules.context_length(None, facts, SourceKind.PATH) == rules.EMBEDDING_CONTEXT
+    assert rules.context_length(32_768, facts, SourceKind.PATH) == 32_768

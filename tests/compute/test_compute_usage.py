@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.compute.model import Attempt, ChargeBy
-from skerry.compute.rules.usage import closed_facts, hours
-from skerry.kernel.clock import floor_hour, usage_hour
+from skerry.compute.rules.usage import closed_facts
+from skerry.kernel.clock import floor_hour, hours, usage_hour
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
 from tests.compute.controlling import spec
 from tests.compute.test_compute_rules import workload

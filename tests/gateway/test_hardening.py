@@ -161,6 +161,46 @@ async def test_a_client_that_reads_slowly_gets_everything(monkeypatch):
         writer.close()
 
 
+BIG = 20_000_000
+"""More than the kernel keeps between two ends."""
+
+
+async def big(exchange):
+    await exchange.json({"choices": [{"index": 0, "message": {"content": "x" * BIG}}], "usage": {}})
+
+
+async def test_a_big_last_answer_is_not_cut_because_its_reader_is_slow(monkeypatch):
+    async with bench_with(monkeypatch, LINGER_SECONDS=0.1) as (bench, fake):
+        fake.default = big
+        reader, writer = await connect(bench)
+        writer.write(sized(CHAT, b"connection: close\r\n"))
+        await bench.until(lambda: any(not client.writable for client in bench.gateway.connections))
+        await asyncio.sleep(1.0)  # far more than the linger: nothing may happen in it
+        received = 0
+        async with asyncio.timeout(30):
+            while piece := await reader.read(1 << 20):
+                received += len(piece)
+        assert received > BIG
+        writer.close()
+
+
+async def test_a_connection_that_was_full_once_ends_idle_like_any_other(monkeypatch):
+    async with bench_with(monkeypatch, IDLE_SECONDS=0.3) as (bench, fake):
+        fake.default = big
+        reader, writer = await connect(bench)
+        writer.write(SIZED)
+        status, body = await asyncio.wait_for(_read_big(reader), 30)
+        assert status == 200 and len(body) > BIG
+        assert await until_closed(reader) == []
+        writer.close()
+
+
+async def _read_big(reader) -> tuple[int, bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
 async def test_who_pipelines_without_end_is_not_read_any_further(monkeypatch):
     held = asyncio.Event()
 

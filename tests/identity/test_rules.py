@@ -45,6 +45,11 @@ def test_a_key_grants_what_it_has(own, wanted):
         (terms(READ, limits=KeyLimits(5)), terms(READ), "limits.requests_per_minute"),
         (terms(READ, limits=KeyLimits(5)), terms(READ, limits=KeyLimits(6)), "limits.requests_per_minute"),
         (terms(READ, limits=KeyLimits(None, 5)), terms(READ, limits=KeyLimits(5)), "limits.tokens_per_minute"),
+        (
+            terms(READ, limits=KeyLimits(concurrent_requests=2)),
+            terms(READ, limits=KeyLimits(concurrent_requests=3)),
+            "limits.concurrent_requests",
+        ),
     ],
 )
 def test_a_key_grants_no_more_than_it_has(own, wanted, field):

@@ -1,19 +1,27 @@
 """Inference on a real database, with a compute that does what the test says."""
 
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from skerry.artifacts.model import EngineKind, ModelSource, NewModel, SourceKind
+from skerry.billing.service import Billing
+from skerry.compute.engines.base import LogChunk
 from skerry.compute.errors import UnknownWorkload
 from skerry.compute.model import Attempt, Desired, ReasonCode, Workload, WorkloadStatus
+from skerry.fleet.model import Machine
+from skerry.fleet.service import Fleet
+from skerry.inference.engines.base import Task
 from skerry.inference.engines.external import ExternalDriver
 from skerry.inference.engines.llamacpp.driver import LlamaCppDriver
+from skerry.inference.estimates import Estimates
 from skerry.inference.probing import ProbeFailed
 from skerry.inference.reconciler import EndpointReconciler
-from skerry.inference.service import Inference
+from skerry.inference.service import Endpoints, Inference
 from skerry.kernel.ids import AttemptId, WorkloadId, new_id
+from skerry.metering.service import Metering
 from skerry.runtime.outbox import Message
 from skerry.runtime.state import Reason
 from tests.artifacts.conftest import (  # noqa: F401
@@ -34,6 +42,8 @@ class FakeCompute:
         self.clock = clock
         self.workloads: dict[str, Workload] = {}
         self.marked: list[str] = []
+        self.written: dict[str, bytes] = {}
+        self.ports = 5000
 
     async def create_workload(self, tx, project, spec):
         now = self.clock.now()
@@ -65,9 +75,30 @@ class FakeCompute:
         (one,) = [w for w in self.workloads.values() if w.status is not WorkloadStatus.ENDED]
         return one
 
-    def starts(self, port: int | None = 4001, slots: int = 4) -> str:
+    @property
+    def live(self) -> list[Workload]:
+        """Those that have not ended, in the order in which they were made."""
+        return [w for w in self.workloads.values() if w.status is not WorkloadStatus.ENDED]
+
+    def run_all(self, slots: int = 4) -> None:
+        """What is wanted and does not run yet starts and reports; what is not wanted ends."""
+        for workload in self.live:
+            if workload.desired is Desired.STOP:
+                self._put(workload.id, status=WorkloadStatus.ENDED)
+            elif workload.status is WorkloadStatus.PENDING:
+                self.ports += 1
+                self.starts(self.ports, slots, workload)
+
+    async def logs(self, project, id, rank=0, offset=0, limit=1 << 18):
+        text = self.written.get(id, b"")
+        return LogChunk(text[offset : offset + limit], offset, len(text), ended=False)
+
+    async def follow_logs(self, project, id, rank=0, offset=0):
+        yield self.written.get(id, b"")[offset:]
+
+    def starts(self, port: int | None = 4001, slots: int = 4, workload: Workload | None = None) -> str:
         """A new attempt; with a port it has reported."""
-        workload = self.only
+        workload = workload or self.only
         n = workload.attempt.n + 1 if workload.attempt else 1
         report = {"address": f"http://127.0.0.1:{port}", "slots": slots} if port else None
         attempt = Attempt(
@@ -78,8 +109,8 @@ class FakeCompute:
         self._put(workload.id, status=status, attempt=attempt)
         return attempt.id
 
-    def dies(self, why: str = "exit code 1", failures: int | None = None) -> None:
-        workload = self.only
+    def dies(self, why: str = "exit code 1", failures: int | None = None, workload: Workload | None = None) -> None:
+        workload = workload or self.only
         failures = workload.failures + 1 if failures is None else failures
         attempt = replace(workload.attempt, ended_at=self.clock.now())
         reason = Reason(ReasonCode.BACKING_OFF, f"Attempt {attempt.n}: {why}")
@@ -97,15 +128,17 @@ class FakeProber:
     """Says what the test wants; remembers what was asked."""
 
     refusal: str | None = None
+    in_flight: int | None = 0
     asked: list[tuple] = field(default_factory=list)
 
-    async def complete(self, address, key, model):
+    async def complete(self, address, key, model, task=Task.COMPLETION):
         self.asked.append(("complete", address, key, model))
         self._answer()
 
     async def healthy(self, address, key):
         self.asked.append(("healthy", address, key))
         self._answer()
+        return self.in_flight
 
     def _answer(self) -> None:
         if self.refusal:
@@ -184,6 +217,17 @@ def inference(database, clock, events, keyring, catalogue) -> Inference:  # noqa
     service = Inference(database, clock, events, keyring, catalogue, drivers)
     catalogue.observe(service)
     return service
+
+
+@pytest.fixture
+async def endpoints(inference, compute, identity, database, clock, events) -> Endpoints:  # noqa: F811
+    """With prices, and a fleet of one machine with two cores."""
+    fleet = Fleet(database, clock)
+    billing = Billing(database, clock, events, identity, Metering(database, clock), credit_limit=Decimal("10.00"))
+    await billing.bootstrap("EUR")
+    async with database.transaction() as tx:
+        await fleet.discover_local(tx, Machine("local-1", 2, 8 << 30))
+    return Endpoints(inference, compute, Estimates(database, clock, billing, fleet), identity)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from skerry.artifacts.model import EngineKind, Model, ModelFacts, ModelSource, SourceKind
+from skerry.inference.engines.base import Lora, Task
 from skerry.inference.engines.external import ExternalDriver
 from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, HostConfig
 from skerry.inference.engines.llamacpp.driver import LlamaCppDriver
@@ -78,3 +79,26 @@ def test_an_upstream_is_asked_for_what_openai_has():
     assert {"n", "tools", "tool_choice", "logprobs", "best_of"} <= profile.parameters
     assert not profile.parameters & {"web_search_options", "audio", "prediction", "functions"}
     assert profile.many_prompts
+
+
+def test_a_model_that_embeds_takes_nothing_else():
+    facts = ModelFacts(file="/models/mini", file_bytes=90_000_000, kv_bytes_per_token=24_576, embedding_width=384,
+                       format="safetensors", trained_context=512)  # fmt: skip
+    mini = replace(SMOL, facts=facts, context_length=512)
+    driver = LlamaCppDriver(memory_bytes=4 * GIB)
+    profile = driver.profile(mini)
+    assert profile.tasks == {Task.EMBEDDING}
+    assert profile.can.embeddings
+    assert not profile.embedding_parameters, "llama.cpp ignores `dimensions`"
+    plan = driver.plan(mini, "")
+    assert plan.command[-1].endswith("bert_host")
+    assert HostConfig.of(json.loads(plan.env[CONFIG_VARIABLE])).embedding
+    whole = driver.plan(replace(mini, facts=replace(facts, format="gguf")), "")
+    assert whole.command[-1].endswith(".host")
+
+
+def test_drivers_declare_what_they_can():
+    can = LlamaCppDriver(memory_bytes=4 * GIB).profile(SMOL).can
+    assert (can.json_schema, can.regex, can.grammar, can.logprobs, can.lora) == (True, True, True, True, Lora.STATIC)
+    assert not ExternalDriver().profile(SMOL).can.regex
+    assert "structured_outputs" not in ExternalDriver().profile(SMOL).parameters

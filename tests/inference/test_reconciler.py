@@ -256,4 +256,9 @@ async def test_the_timeline_tells_it_all(cloud):
     cloud.compute.dies()
     await cloud.reconcile()
     found = await cloud.inference.endpoint_events(cloud.people.operator, "near", PageRequest())
-    assert [event.type for event in found.data] == ["endpoint.created", "endpoint.ready", "endpoint.starting"]
+    assert [event.type for event in found.data] == [
+        "endpoint.created",
+        "endpoint.ready",
+        "endpoint.cold_start",
+        "endpoint.starting",
+    ]

@@ -16,9 +16,9 @@ from skerry.kernel.paging import PageRequest
 
 
 @pytest.fixture
-async def http(inference, identity):
+async def http(inference, endpoints, identity):
     app = FastAPI()
-    app.include_router(router(inference, Access(identity)), prefix="/api/v1")
+    app.include_router(router(inference, endpoints, Access(identity)), prefix="/api/v1")
     app.include_router(openai_router(inference, Access(identity)), prefix="/v1")
 
     @app.exception_handler(SkerryError)
@@ -83,7 +83,11 @@ async def test_endpoints_over_http(cloud, http, people):
     assert near["actions"]["scale"]["why_not"]
     assert cloud.compute.only.spec.files["key"] not in repr(near)
     events = await http.get("/api/v1/endpoints/near/events", headers=bearer(people.operator_secret))
-    assert [event["type"] for event in events.json()["data"]] == ["endpoint.created", "endpoint.ready"]
+    assert [event["type"] for event in events.json()["data"]] == [
+        "endpoint.created",
+        "endpoint.ready",
+        "endpoint.cold_start",
+    ]
 
 
 async def test_customers_do_not_read_the_operators_logs(cloud, http, people):

@@ -25,7 +25,7 @@ from skerry.fleet.model import Accelerator, Machine
 from skerry.fleet.service import Fleet
 from skerry.identity.service import Identity
 from skerry.inference.engines.llamacpp.driver import LlamaCppDriver
-from skerry.inference.model import EndpointStatus
+from skerry.inference.model import Demand, EndpointStatus
 from skerry.inference.probing import HttpProber
 from skerry.inference.reconciler import EndpointReconciler
 from skerry.inference.service import Inference
@@ -96,6 +96,43 @@ async def line(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_sleeping_endpoint_wakes_when_a_request_waits_and_says_how_long_it_took(line: Line):
+    inference = line.inference
+    model = await line.catalogue.ensure_default_model(default_model())
+    principal = await line.identity.authenticate((await line.identity.bootstrapper.mint()).operator_key)
+    view = await inference.get_endpoint(principal, NAME)
+
+    async def report(waiting: int) -> None:
+        async with inference.db.transaction() as tx:
+            demand = Demand(view.endpoint.id, 0, waiting, 0.0, 0.0, 0.0, 0.0)
+            await inference.report_demand(tx, "gateway of the test", [demand])
+
+    async def status() -> EndpointStatus:
+        return (await inference.get_endpoint(principal, NAME)).endpoint.status
+
+    async def is_ready() -> bool:
+        return await status() is EndpointStatus.READY
+
+    async def sleeps() -> bool:
+        await report(0)
+        return await status() is EndpointStatus.STOPPED
+
+    await eventually(is_ready, 60)
+    assert model is not None
+    async with inference.db.transaction() as tx:
+        values = {"min_replicas": 0, "idle_timeout_seconds": 1}
+        await inference.store.want(tx, view.endpoint.project, view.endpoint.id, values, inference.clock.now())
+    await eventually(sleeps, 60)
+    await report(1)
+    await eventually(is_ready, 60)
+    async with inference.db.reading() as tx:
+        newest, *_ = await inference.store.cold_starts(tx, view.endpoint.project, view.endpoint.id, 2)
+    assert newest.cold_start is not None
+    assert newest.cold_start_ms is not None
+    assert set(newest.cold_start) >= {"placed", "started", "tried_out"}
+    assert abs(sum(newest.cold_start.values()) - newest.cold_start_ms) <= len(newest.cold_start)
 
 
 async def test_a_model_is_served_survives_a_kill_and_goes(line: Line):

@@ -27,11 +27,13 @@ async def test_a_key_keeps_what_it_was_given(customer):
         "scopes": ["inference", "read"],
         "models": ["b", "a"],
         "expires_at": "2027-01-01T02:00:00+02:00",
-        "limits": {"requests_per_minute": 10, "tokens_per_minute": 1000},
+        "limits": {"requests_per_minute": 10, "tokens_per_minute": 1000, "concurrent_requests": 3},
     }
     key = (await customer.post("/api/v1/api-keys", json=body)).json()
     assert key["models"] == ["a", "b"] and key["expires_at"] == "2027-01-01T00:00:00Z"
-    assert key["limits"] == {"requests_per_minute": 10, "tokens_per_minute": 1000, "budget": None}
+    assert key["limits"] == {
+        "requests_per_minute": 10, "tokens_per_minute": 1000, "concurrent_requests": 3, "budget": None
+    }  # fmt: skip
     changed = await customer.patch(f"/api/v1/api-keys/{key['id']}", json={"models": None})
     assert changed.json()["models"] is None and changed.json()["limits"] == key["limits"]
 
@@ -72,6 +74,7 @@ WRONG = [
     ({"limits": {"requests_per_minute": 0}}, "limits.requests_per_minute"),
     ({"limits": {"requests_per_minute": True}}, "limits.requests_per_minute"),
     ({"limits": {"tokens_per_minute": 10**30}}, "limits.tokens_per_minute"),
+    ({"limits": {"concurrent_requests": 2**31}}, "limits.concurrent_requests"),
     ({"limits": {"budget": {"amount": "1e3", "currency": "EUR"}}}, "limits.budget.amount"),
     ({"limits": {"budget": {"amount": 1.5, "currency": "EUR"}}}, "limits.budget.amount"),
     ({"limits": {"budget": {"amount": "-1", "currency": "EUR"}}}, "limits.budget.amount"),

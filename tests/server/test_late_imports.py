@@ -28,18 +28,36 @@ home, url, operator, project = sys.argv[1:]
 home = pathlib.Path(home)
 context = RoleContext(Settings(home=home, state=home), Keyring([("k1", b"a secret of the tests")]), url)
 
-async def request(method, path, key=None, body=None, **headers):
+FORM = (b'--b\\r\\ncontent-disposition: form-data; name="purpose"\\r\\n\\r\\nbatch\\r\\n--b\\r\\n'
+        b'content-disposition: form-data; name="file"; filename="a"\\r\\n\\r\\n'
+        b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "m"}}\\r\\n--b--\\r\\n')
+
+async def ask(method, path, key=None, body=None, **headers):
     reader, writer = await asyncio.open_unix_connection(context.settings.server_socket)
-    data = json.dumps(body).encode() if body is not None else b""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+    kind = "multipart/form-data; boundary=b" if isinstance(body, bytes) else "application/json"
     lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(data)}", "connection: close",
-             "content-type: application/json"]
+             f"content-type: {kind}"]
     if key:
         lines.append(f"authorization: Bearer {key}")
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\\r\\n".join(lines).encode() + b"\\r\\n\\r\\n" + data)
     answer = await reader.read()
     writer.close()
-    return int(answer.split()[1])
+    return answer
+
+async def request(*args, **headers):
+    return int((await ask(*args, **headers)).split()[1])
+
+async def files():
+    answer = await ask("POST", "/v1/files", project, FORM)
+    file = json.loads(answer.partition(b"\\r\\n\\r\\n")[2]).get("id") if b" 200 " in answer else answer
+    return [
+        await request("GET", f"/v1/files/{file}", project),
+        await request("GET", f"/v1/files/{file}/content", project, range="bytes=0-5"),
+        await request("DELETE", f"/v1/files/{file}", project),
+        await request("POST", "/v1/files", project, FORM[:-20]),
+    ]
 
 async def main():
     serving = asyncio.create_task(role.run(context))
@@ -80,6 +98,7 @@ async def main():
         await request("GET", "/docs"),
         await request("GET", "/nowhere"),
     ]
+    found += await files()
     context.stopping.set()
     await serving
     print(json.dumps({"late": late, "found": found}))
@@ -100,5 +119,6 @@ def test_nothing_is_imported_after_preload(settings, database_url):
     assert answer["late"] == []
     statuses = " ".join(str(status) for status in answer["found"])
     assert statuses == (
-        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 200 200 200 200 400 405 503 200 200 200 404"
+        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 200 200 200 200 400 405 503 200 200 200 404 "
+        "200 206 200 400"
     )

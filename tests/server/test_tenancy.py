@@ -31,14 +31,18 @@ async def mine(cloud, customer):
         project = ProjectId(whoami["project_id"])
         workload = (await cloud.services.compute.create_workload(tx, project, spec)).id
     assert (await customer.get(f"/api/v1/workloads/{workload}/events")).status_code == 200
+    line = b'{"custom_id": "canary-row", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m"}}'
+    form = {"data": {"purpose": "batch"}, "files": {"file": ("canary-file", line)}}
+    file = (await customer.post("/v1/files", **form)).json()["id"]
     return {
         "workloads": workload,
+        "files": file,
         "api-keys": key["id"],
         "service-accounts": account["id"],
         "members": member["id"],
         "projects": whoami["project_id"],
         "organizations": whoami["organization_id"],
-        "canaries": [workload, key["id"], account["id"], member["id"], whoami["project_id"], "canary"],
+        "canaries": [workload, file, key["id"], account["id"], member["id"], whoami["project_id"], "canary"],
     }
 
 
@@ -137,5 +141,6 @@ async def test_reading_keys_change_nothing(cloud, customer, mine):
 
 def _filled(path, mine):
     parts = path.split("/")
-    collection = parts[3] if len(parts) > 3 else ""
+    at = 3 if parts[1] == "api" else 2
+    collection = parts[at] if len(parts) > at else ""
     return "/".join(mine.get(collection, "unknown") if part.startswith("{") else part for part in parts)

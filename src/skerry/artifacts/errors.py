@@ -1,6 +1,6 @@
 """Refusals of the catalogue. Codes are part of the public surface."""
 
-from skerry.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from skerry.kernel.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unavailable
 
 
 class UnknownModel(NotFound):
@@ -37,8 +37,42 @@ class BadContext(Invalid):
     code = "bad_context_length"
 
 
-class HubUnavailable(Invalid):
-    code = "hub_unavailable"
+class HubUnreachable(Unavailable):
+    """There is no network, or the hub fails."""
+
+    code = "hub_unreachable"
+
+    def __init__(self, words: str) -> None:
+        super().__init__(
+            words,
+            suggestion="Check the network and SKERRY_HUB_URL, or copy the weights here and add them by `source.path`.",
+            errors=[FieldError("source.hub", self.code, words)],
+            retry_after=30,
+        )
+
+
+class HubForbids(Invalid):
+    code = "hub_forbidden"
+
+    def __init__(self, id: str) -> None:
+        words = f"the hub does not give {id} to us: it is gated or private, or there is no such model"
+        super().__init__(
+            words,
+            suggestion="Accept its terms on the hub, and set SKERRY_HUB_TOKEN to a token that may read it.",
+            errors=[FieldError("source.hub", self.code, words)],
+        )
+
+
+class UnknownHubModel(Invalid):
+    code = "unknown_hub_model"
+
+    def __init__(self, id: str) -> None:
+        words = f"the hub has no model {id}, or not that revision of it"
+        super().__init__(words, suggestion="Check its id.", errors=[FieldError("source.hub", self.code, words)])
+
+
+class HubOff(Invalid):
+    code = "hub_off"
 
 
 class EngineUnsupported(Invalid):

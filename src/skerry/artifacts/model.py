@@ -32,19 +32,49 @@ class SourceKind(StrEnum):
 
 class ModelStatus(StrEnum):
     ACTIVE = "active"
+    DOWNLOADING = "downloading"
+    """It comes from a hub; its endpoint waits for it."""
+    FAILED = "failed"
+    """It cannot be had from the hub; `status_reason` says why."""
     REMOVED = "removed"
     """Not served any more; kept because usage and invoices name it."""
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """One of the servers that have a model. Its key is not here: it is write-only."""
+
+    url: str
+    weight: int = 100
+    """Its share beside the others: 5 beside 95 is a canary."""
+    has_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSource:
-    """`location` is the path, hub id or base URL. The key of an upstream is not here: it is write-only."""
+    """`location` is the path, hub id or (first) base URL. The key of an upstream is not here: it is write-only."""
 
     kind: SourceKind
     location: str
     upstream_model: str | None = None
     """What the upstream calls it; None: the same name."""
     has_key: bool = False
+    upstreams: tuple[Upstream, ...] = ()
+    """Where there are several; see `servers`."""
+
+    @property
+    def servers(self) -> tuple[Upstream, ...]:
+        """The upstreams, however many; none of a model of our own."""
+        if self.kind is not SourceKind.UPSTREAM:
+            return ()
+        return self.upstreams or (Upstream(self.location, has_key=self.has_key),)
+
+
+class WeightsFormat(StrEnum):
+    GGUF = "gguf"
+    """One file, with the vocabulary in it."""
+    SAFETENSORS = "safetensors"
+    """A folder, with `config.json` and the tokenizer beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +82,9 @@ class ModelFacts:
     """What the weights say of themselves. Sizes in bytes; None: not known."""
 
     file: str | None = None
-    """The file to load, where the source is a folder."""
+    """The file to load, or the folder of safetensors."""
+    format: str | None = None
+    """A `WeightsFormat`; None: GGUF, or not known."""
     file_bytes: int | None = None
     architecture: str | None = None
     title: str | None = None
@@ -64,6 +96,42 @@ class ModelFacts:
     chat_template: bool = False
     tools: bool = False
     """Whether the chat template knows tools."""
+    embedding_width: int | None = None
+    """Numbers in one of its vectors, where it makes vectors instead of text."""
+
+    @property
+    def embeds(self) -> bool:
+        return self.embedding_width is not None
+
+
+class FetchState(StrEnum):
+    DOWNLOADING = "downloading"
+    DONE = "done"
+    FAILED = "failed"
+    """Given up: what came cannot be served, or is not what the hub promised."""
+    GONE = "gone"
+    """Removed, and its files too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """How far the download of a model from a hub has come. Bytes."""
+
+    state: FetchState
+    revision: str
+    """The commit that was found when it was added: what the hub changes later is not taken."""
+    done: int = 0
+    total: int = 0
+    code: str = ""
+    message: str = ""
+    """What stands in the way, if anything does."""
+
+    @property
+    def words(self) -> str:
+        share = 100 * self.done // self.total if self.total else 0
+        if self.state is FetchState.DOWNLOADING:
+            return f"downloading {share} %" + (f": {self.message}" if self.message else "")
+        return self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +159,8 @@ class NewModel:
     license: str | None = None
     prices: ModelPrices = field(default_factory=ModelPrices)
     upstream_key: str | None = field(default=None, repr=False)
+    upstream_keys: tuple[str | None, ...] = field(default=(), repr=False)
+    """Of `source.upstreams`, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +180,27 @@ class Model:
     """Added by the first start, not by a person."""
     created_at: datetime
     removed_at: datetime | None = None
+    fetch: Fetch | None = None
+    """None: its weights were here from the beginning, or are an upstream's matter."""
 
     @property
     def status(self) -> ModelStatus:
-        return ModelStatus.ACTIVE if self.removed_at is None else ModelStatus.REMOVED
+        if self.removed_at is not None:
+            return ModelStatus.REMOVED
+        if self.here:
+            return ModelStatus.ACTIVE
+        failed = self.fetch is not None and self.fetch.state is FetchState.FAILED
+        return ModelStatus.FAILED if failed else ModelStatus.DOWNLOADING
+
+    @property
+    def here(self) -> bool:
+        """Whether its weights can be loaded."""
+        return self.fetch is None or self.fetch.state is FetchState.DONE
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether its endpoint begins without a replica, which the first request wakes: it came unasked."""
+        return self.builtin and self.facts.embeds
 
     @property
     def upstream_model(self) -> str:

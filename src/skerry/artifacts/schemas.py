@@ -15,7 +15,17 @@ from pydantic import (
     model_validator,
 )
 
-from skerry.artifacts.model import EngineKind, Model, ModelPrices, ModelSource, ModelStatus, NewModel, SourceKind
+from skerry.artifacts import rules
+from skerry.artifacts.model import (
+    EngineKind,
+    Model,
+    ModelPrices,
+    ModelSource,
+    ModelStatus,
+    NewModel,
+    SourceKind,
+    Upstream,
+)
 from skerry.kernel.clock import rfc3339
 from skerry.kernel.money import parse_amount
 from skerry.runtime.events import Event
@@ -49,21 +59,32 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class UpstreamIn(Wire):
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+    key: SecretStr | None = Field(default=None, description="Never shown again.")
+    weight: Annotated[int, Field(ge=0, le=rules.MAX_WEIGHT)] = 100
+
+
 class SourceIn(Wire):
-    """Exactly one of `path`, `hub` and `upstream`."""
+    """Exactly one of `path`, `hub`, `upstream` and `upstreams`."""
 
     path: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
     hub: Label | None = None
     upstream: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
+    upstreams: Annotated[list[UpstreamIn], Field(min_length=1, max_length=rules.MAX_UPSTREAMS)] | None = Field(
+        default=None, description="Several servers that share the requests by weight: 5 beside 95 is a canary."
+    )
     upstream_key: SecretStr | None = Field(default=None, description="Never shown again.")
     upstream_model: Label | None = Field(default=None, description="What the upstream calls it; default: the name.")
 
     @model_validator(mode="after")
     def _one(self) -> "SourceIn":
-        if sum(place is not None for place in (self.path, self.hub, self.upstream)) != 1:
-            raise ValueError("give exactly one of path, hub and upstream")
-        if self.upstream is None and (self.upstream_key is not None or self.upstream_model is not None):
-            raise ValueError("upstream_key and upstream_model belong to upstream")
+        if sum(place is not None for place in (self.path, self.hub, self.upstream, self.upstreams)) != 1:
+            raise ValueError("give exactly one of path, hub, upstream and upstreams")
+        if self.upstream is None and self.upstream_key is not None:
+            raise ValueError("upstream_key belongs to upstream; each of upstreams has its own key")
+        if self.upstream is None and self.upstreams is None and self.upstream_model is not None:
+            raise ValueError("upstream_model belongs to upstream and upstreams")
         return self
 
     def to_source(self) -> ModelSource:
@@ -71,6 +92,9 @@ class SourceIn(Wire):
             return ModelSource(SourceKind.PATH, self.path)
         if self.hub is not None:
             return ModelSource(SourceKind.HUB, self.hub)
+        if self.upstreams is not None:
+            upstreams = tuple(Upstream(one.url, one.weight) for one in self.upstreams)
+            return ModelSource(SourceKind.UPSTREAM, upstreams[0].url, self.upstream_model, upstreams=upstreams)
         assert self.upstream is not None
         return ModelSource(SourceKind.UPSTREAM, self.upstream, self.upstream_model)
 
@@ -104,7 +128,16 @@ class ModelIn(Wire):
             license=self.license,
             prices=self.price.to_prices() if self.price else ModelPrices(),
             upstream_key=key.get_secret_value() if key is not None else None,
+            upstream_keys=tuple(
+                one.key.get_secret_value() if one.key is not None else None for one in self.source.upstreams or ()
+            ),
         )
+
+
+class UpstreamOut(BaseModel):
+    url: str
+    key_set: bool
+    weight: int
 
 
 class SourceOut(BaseModel):
@@ -116,6 +149,7 @@ class SourceOut(BaseModel):
     upstream: str | None = None
     upstream_model: str | None = None
     upstream_key_set: bool | None = None
+    upstreams: list[UpstreamOut] | None = None
 
     @classmethod
     def of(cls, source: ModelSource, *, operator: bool) -> "SourceOut":
@@ -123,8 +157,23 @@ class SourceOut(BaseModel):
             return cls(kind=source.kind)
         shown: dict[str, Any] = {source.kind.value: source.location}
         if source.kind is SourceKind.UPSTREAM:
+            servers = [UpstreamOut(url=one.url, key_set=one.has_key, weight=one.weight) for one in source.servers]
             shown |= {"upstream_model": source.upstream_model, "upstream_key_set": source.has_key}
+            shown |= {"upstreams": servers}
         return cls(kind=source.kind, **shown)
+
+
+class StatusReason(BaseModel):
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, model: Model) -> "StatusReason | None":
+        """None for a model that is simply there."""
+        fetch = model.fetch
+        if fetch is None or model.here or model.removed_at is not None:
+            return None
+        return cls(code=fetch.code or fetch.state.value, message=fetch.words)
 
 
 class ModelOut(BaseModel):
@@ -132,7 +181,10 @@ class ModelOut(BaseModel):
     name: str
     engine: EngineKind
     status: ModelStatus
+    status_reason: StatusReason | None = None
     source: SourceOut
+    revision: str | None = None
+    embedding_width: int | None = None
     context_length: int
     license: str | None
     architecture: str | None
@@ -148,6 +200,9 @@ class ModelOut(BaseModel):
             name=model.name,
             engine=model.engine,
             status=model.status,
+            status_reason=StatusReason.of(model),
+            revision=model.fetch.revision if model.fetch else None,
+            embedding_width=model.facts.embedding_width,
             source=SourceOut.of(model.source, operator=operator),
             context_length=model.context_length,
             license=model.license,

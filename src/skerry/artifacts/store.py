@@ -1,13 +1,15 @@
 """SQL of the catalogue."""
 
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, or_, select, true, update
+from sqlalchemy import ColumnElement, Row, literal_column, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
-from skerry.artifacts.model import EngineKind, Model, ModelFacts, ModelSource, SourceKind
+from skerry.artifacts.hub.store import FetchPlan, fetch_of, stored
+from skerry.artifacts.model import EngineKind, Model, ModelFacts, ModelSource, SourceKind, Upstream
 from skerry.artifacts.tables import models
 from skerry.db.database import Tx
 from skerry.kernel.ids import ModelId, ProjectId
@@ -19,8 +21,11 @@ _FACTS = frozenset(field.name for field in fields(ModelFacts))
 class ModelStore:
     """`project` says who looks: a project sees the shared models and its own, None (the operator) sees all."""
 
-    async def insert(self, tx: Tx, model: Model, sealed_key: str | None) -> bool:
-        """False, and nothing written, where the name is taken."""
+    async def insert(
+        self, tx: Tx, model: Model, sealed_keys: Sequence[str | None], plan: FetchPlan | None = None
+    ) -> bool:
+        """False, and nothing written, where the name is taken. `sealed_keys`: encrypted, one for each upstream."""
+        keys = list(sealed_keys) or [None]
         values = {
             "id": model.id,
             "project": model.project,
@@ -29,13 +34,18 @@ class ModelStore:
             "source_kind": model.source.kind.value,
             "location": model.source.location,
             "upstream_model": model.source.upstream_model,
-            "upstream_key": sealed_key,
+            "upstream_key": keys[0],
+            "upstreams": [
+                {"url": upstream.url, "weight": upstream.weight, "key": key}
+                for upstream, key in zip(model.source.upstreams, keys, strict=False)
+            ],
             "context_length": model.context_length,
             "license": model.license,
-            "facts": {name: value for name, value in asdict(model.facts).items() if value is not None},
+            "facts": stored(model.facts),
             "shared": model.shared,
             "builtin": model.builtin,
             "created_at": model.created_at,
+            **(plan.begun() if plan is not None else {}),
         }
         written = (
             insert(models)
@@ -63,25 +73,34 @@ class ModelStore:
         rows = await tx.execute(select(models).where(models.c.id.in_(ids)))
         return {ModelId(row.id): _model(row) for row in rows}
 
-    async def sealed_keys(self, tx: Tx, ids: set[ModelId]) -> dict[ModelId, str]:
-        """The encrypted keys of upstreams, where there are any."""
-        query = select(models.c.id, models.c.upstream_key).where(
-            models.c.id.in_(ids), models.c.upstream_key.is_not(None)
+    async def sealed_keys(self, tx: Tx, ids: set[ModelId]) -> dict[ModelId, list[str | None]]:
+        """The encrypted keys of models with upstreams, one for each upstream; None where it has none."""
+        query = select(models.c.id, models.c.upstream_key, models.c.upstreams).where(
+            models.c.id.in_(ids), models.c.source_kind == SourceKind.UPSTREAM.value
         )
-        return {ModelId(row.id): row.upstream_key for row in await tx.execute(query)}
+        return {
+            ModelId(row.id): [one["key"] for one in row.upstreams] or [row.upstream_key]
+            for row in await tx.execute(query)
+        }
 
     async def remove(self, tx: Tx, project: ProjectId, id: ModelId, at: datetime) -> bool:
-        """False where it was removed before. The upstream's key goes for good."""
+        """False where it was removed before. The keys of upstreams go for good."""
         done = await tx.execute(
             update(models)
             .where(models.c.id == id, models.c.project == project, models.c.removed_at.is_(None))
-            .values(removed_at=at, upstream_key=None)
+            .values(removed_at=at, upstream_key=None, upstreams=_KEYLESS)
         )
         return done.rowcount == 1
 
-    async def had_builtin(self, tx: Tx) -> bool:
-        """Whether a first start has ever added its model, even if it was removed since."""
-        return (await tx.execute(select(models.c.id).where(models.c.builtin).limit(1))).first() is not None
+    async def had_builtin(self, tx: Tx, name: str) -> bool:
+        """Whether a first start has ever added its model of that name, even if it was removed since."""
+        query = select(models.c.id).where(models.c.builtin, models.c.name == name).limit(1)
+        return (await tx.execute(query)).first() is not None
+
+
+_KEYLESS: Final[ColumnElement[Any]] = literal_column(
+    "(SELECT coalesce(jsonb_agg(one || '{\"key\": null}'), '[]') FROM jsonb_array_elements(upstreams) one)"
+)
 
 
 def _visible(project: ProjectId | None) -> ColumnElement[bool]:
@@ -95,7 +114,11 @@ def _model(row: Row[Any]) -> Model:
         name=row.name,
         engine=EngineKind(row.engine),
         source=ModelSource(
-            SourceKind(row.source_kind), row.location, row.upstream_model, has_key=row.upstream_key is not None
+            SourceKind(row.source_kind),
+            row.location,
+            row.upstream_model,
+            has_key=row.upstream_key is not None,
+            upstreams=tuple(Upstream(one["url"], one["weight"], bool(one["key"])) for one in row.upstreams),
         ),
         context_length=row.context_length,
         license=row.license,
@@ -104,4 +127,5 @@ def _model(row: Row[Any]) -> Model:
         builtin=row.builtin,
         created_at=row.created_at,
         removed_at=row.removed_at,
+        fetch=fetch_of(row.fetch_state, row.download),
     )

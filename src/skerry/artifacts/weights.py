@@ -8,12 +8,28 @@ from pathlib import Path
 from typing import Any, Final
 
 from skerry.artifacts import gguf
+from skerry.artifacts.checkpoints import bert_shape, is_bert
 from skerry.artifacts.errors import BadSource, BadWeights
-from skerry.artifacts.model import EngineKind, ModelFacts
+from skerry.artifacts.model import EngineKind, ModelFacts, WeightsFormat
 
 _SPLIT: Final = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 _MAX_CONFIG: Final = 4 * 1024**2
+_MAX_CARD: Final = 64 * 1024
 _LONGEST_WORD: Final = 200
+_ENCODERS: Final = frozenset(
+    {
+        "bert",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "neo-bert",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "gemma-embedding",
+    }
+)
+"""Architectures of GGUF files that make vectors, whether they say how or not."""
+_LICENSE_LINE: Final = re.compile(r"^license:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +94,59 @@ def _inspect_folder(folder: Path) -> Weights:
     )
 
 
+def inspect_checkpoint(folder: Path) -> Weights:
+    """Safetensors with a `config.json`. Raises BadWeights, OSError."""
+    return _inspect_checkpoint(folder, sorted(entry.name for entry in folder.iterdir()))
+
+
 def _inspect_checkpoint(folder: Path, names: list[str]) -> Weights:
-    config = _json(folder / "config.json")
+    config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
+    require_no_code(config, tokenizer)
     size = sum((folder / name).stat().st_size for name in names if name.endswith(".safetensors"))
     template = folder / "chat_template.jinja"
-    words = _text(template) if template.is_file() else _json(folder / "tokenizer_config.json").get("chat_template")
+    words = _text(template) if template.is_file() else tokenizer.get("chat_template")
     context = config.get("max_position_embeddings")
+    bert = None
+    if is_bert(config):
+        bert = bert_shape(config, tokenizer, _json(folder / "1_Pooling" / "config.json"))
+        if "model.safetensors" not in names:
+            raise BadWeights(f"{folder} has no model.safetensors", code="bad_checkpoint")
     facts = ModelFacts(
         file=str(folder),
+        format=WeightsFormat.SAFETENSORS.value,
         file_bytes=size,
         architecture=_word(config.get("model_type")),
         trained_context=context if isinstance(context, int) and context > 0 else None,
         chat_template=bool(words),
         tools="tools" in words if isinstance(words, str) else False,
+        embedding_width=bert.width if bert else None,
+        # An encoder keeps nothing of one token for the next; what it needs is there for one batch only.
+        kv_bytes_per_token=bert.width * 64 if bert else None,
     )
-    return Weights(EngineKind.VLLM, facts, None)
+    return Weights(EngineKind.LLAMACPP if bert else EngineKind.VLLM, facts, card_license(folder))
+
+
+def require_no_code(config: dict[str, Any], tokenizer: dict[str, Any]) -> None:
+    """Raises BadWeights for a checkpoint whose classes are Python files of its own: those are never run."""
+    for name, part in (("config.json", config), ("tokenizer_config.json", tokenizer)):
+        if part.get("auto_map") or part.get("trust_remote_code"):
+            raise BadWeights(
+                f"{name} asks for code of the model's own to be run ('auto_map'), which is never done",
+                suggestion="Use a variant of the model for which transformers has the classes itself.",
+                code="remote_code",
+            )
+
+
+def card_license(folder: Path) -> str | None:
+    """What the front matter of the model card (README.md) says."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    with card.open("rb") as file:
+        text = file.read(_MAX_CARD).decode("utf-8", "replace")
+    front = text.split("\n---", 1)[0] if text.startswith("---") else ""
+    found = _LICENSE_LINE.search(front)
+    return _word(found.group(1)) if found else None
 
 
 def _facts(path: Path, header: gguf.GgufHeader) -> ModelFacts:
@@ -108,6 +162,7 @@ def _facts(path: Path, header: gguf.GgufHeader) -> ModelFacts:
     template = header.text("tokenizer.chat_template") or ""
     return ModelFacts(
         file=str(path),
+        format=WeightsFormat.GGUF.value,
         file_bytes=path.stat().st_size,
         architecture=_word(architecture),
         title=_word(header.text("general.name")),
@@ -117,7 +172,15 @@ def _facts(path: Path, header: gguf.GgufHeader) -> ModelFacts:
         kv_bytes_per_token=_kv_bytes(architecture, header),
         chat_template=bool(template),
         tools="tools" in template,
+        embedding_width=_embedding_width(architecture, header),
     )
+
+
+def _embedding_width(architecture: str, header: gguf.GgufHeader) -> int | None:
+    """None where it makes text. A kind of pooling above 0 says that its vectors are what it was made for."""
+    if architecture not in _ENCODERS and header.number(f"{architecture}.pooling_type") is None:
+        return None
+    return header.number(f"{architecture}.embedding_length")
 
 
 def _kv_bytes(architecture: str, header: gguf.GgufHeader) -> int | None:

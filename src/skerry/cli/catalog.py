@@ -22,6 +22,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("up", "run", "Start a cloud on this machine."),
             Entry("down", "run", "Stop the cloud on this machine."),
+            Entry("reload", "run", "Replace the gateway and its certificate without cutting an answer."),
             Entry("status", "status", "Show the processes of the cloud on this machine."),
             Entry("gateway", "run", "Run a gateway alone, for a cloud of several machines."),
             Entry("server", "run", "Run an API server alone."),

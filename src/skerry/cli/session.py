@@ -41,7 +41,7 @@ class Session:
         """A client for the length of the block; its errors end the command, in words. `operator`: see `connection`."""
         with in_words():
             found = self.connection(operator=operator)
-            with Skerry(found.url, found.api_key, project=self.project) as client:
+            with Skerry(found.url, found.api_key, project=self.project, ca_cert=found.ca_cert) as client:
                 yield client
 
     def confirm(self, question: str, *, yes: bool) -> None:

@@ -30,6 +30,7 @@ class AsyncSkerry(Resources[Asynchronous]):
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         project: str | None = None,
+        ca_cert: str | None = None,
         retries: Retries | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -38,7 +39,7 @@ class AsyncSkerry(Resources[Asynchronous]):
         self._project = project
         self._retries = retries or Retries()
         self._sleep = sleep
-        self._http = httpx.AsyncClient(transport=transport, **settings(self.url, api_key, timeout))
+        self._http = httpx.AsyncClient(transport=transport, **settings(self.url, api_key, timeout, ca_cert))
 
     async def __aenter__(self) -> "AsyncSkerry":
         return self

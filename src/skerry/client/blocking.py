@@ -22,7 +22,8 @@ class Skerry(Resources[Blocking]):
     """A Skerry at `url`. Use it in a `with` block, or `close()` it. One thread at a time.
 
     `project` is where an operator's key acts (name, id, or organization/name); other keys have their own.
-    `timeout` is the longest silence in seconds, not the length of an answer.
+    `timeout` is the longest silence in seconds, not the length of an answer. `ca_cert` is a file of certificates (PEM)
+    to trust beside the system's own.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Skerry(Resources[Blocking]):
         transport: httpx.BaseTransport | None = None,
         *,
         project: str | None = None,
+        ca_cert: str | None = None,
         retries: Retries | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -41,7 +43,7 @@ class Skerry(Resources[Blocking]):
         self._project = project
         self._retries = retries or Retries()
         self._sleep = sleep
-        self._http = httpx.Client(transport=transport, **settings(self.url, api_key, timeout))
+        self._http = httpx.Client(transport=transport, **settings(self.url, api_key, timeout, ca_cert))
 
     def __enter__(self) -> "Skerry":
         return self

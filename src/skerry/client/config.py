@@ -8,7 +8,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Connection:
     api_key: str = field(repr=False)
     source: str
     """Where the key came from, in words."""
+    ca_cert: str | None = None
+    """A file of certificates to trust beside the system's own: SKERRY_CA_CERT, or `ca_cert` where the URL is from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,15 @@ class Credentials:
         Raises NotConfigured.
         """
         env = os.environ if environ is None else environ
-        if profile is not None:
-            return self._profile(profile)
+        found = self._profile(profile) if profile is not None else self._of(env, operator=operator)
+        return replace(found, ca_cert=env["SKERRY_CA_CERT"]) if env.get("SKERRY_CA_CERT") else found
+
+    def _of(self, env: Mapping[str, str], *, operator: bool) -> Connection:
         url, key = env.get("SKERRY_URL"), env.get("SKERRY_API_KEY")
         fallback = self._fallback(operator=operator)
         if key:
-            return Connection(url or (fallback.url if fallback else DEFAULT_URL), key, "SKERRY_API_KEY")
+            ca_cert = fallback.ca_cert if fallback and not url else None
+            return Connection(url or (fallback.url if fallback else DEFAULT_URL), key, "SKERRY_API_KEY", ca_cert)
         if fallback is None:
             raise MissingKey(
                 "There is no API key.",
@@ -71,8 +76,9 @@ class Credentials:
             )
         return Connection(url, fallback.api_key, fallback.source) if url else fallback
 
-    def with_profile(self, name: str, *, url: str, api_key: str) -> "Credentials":
-        profiles = {**self._profiles(), name: {"url": url, "api_key": api_key}}
+    def with_profile(self, name: str, *, url: str, api_key: str, ca_cert: str | None = None) -> "Credentials":
+        trusted = {"ca_cert": ca_cert} if ca_cert else {}
+        profiles = {**self._profiles(), name: {"url": url, "api_key": api_key, **trusted}}
         return Credentials(self.path, {**self.content, "profiles": profiles})
 
     def save(self) -> None:
@@ -95,7 +101,8 @@ class Credentials:
         """The machine's own cloud, else the default profile."""
         for name in ("operator_key", "project_key") if operator else ("project_key", "operator_key"):
             if self.content.get(name):
-                return Connection(str(self.content.get("url") or DEFAULT_URL), str(self.content[name]), name)
+                url = str(self.content.get("url") or DEFAULT_URL)
+                return Connection(url, str(self.content[name]), name, _text(self.content.get("ca_cert")))
         return self._profile(DEFAULT_PROFILE) if DEFAULT_PROFILE in self._profiles() else None
 
     def _profile(self, name: str) -> Connection:
@@ -109,8 +116,12 @@ class Credentials:
             )
         if not isinstance(table, dict) or not table.get("url") or not table.get("api_key"):
             raise NotConfigured(f"The profile {name!r} in {self.path} has no url or no api_key.")
-        return Connection(str(table["url"]), str(table["api_key"]), f"profile {name}")
+        return Connection(str(table["url"]), str(table["api_key"]), f"profile {name}", _text(table.get("ca_cert")))
 
     def _profiles(self) -> Mapping[str, Any]:
         profiles = self.content.get("profiles")
         return profiles if isinstance(profiles, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,5 +1,6 @@
 """What the two clients share of httpx: settings, requests and its errors in our words."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
@@ -23,12 +24,12 @@ class Settings(TypedDict):
     base_url: str
     headers: dict[str, str]
     timeout: httpx.Timeout
-    verify: bool
+    verify: ssl.SSLContext | bool
     trust_env: bool
 
 
-def settings(url: str, api_key: str, timeout: float) -> Settings:
-    """Keyword arguments of an httpx client. Raises NotConfigured for an address or a key that cannot be one."""
+def settings(url: str, api_key: str, timeout: float, ca_cert: str | None = None) -> Settings:
+    """Keyword arguments of an httpx client. Raises NotConfigured for what cannot be used as one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NotConfigured(
@@ -46,10 +47,25 @@ def settings(url: str, api_key: str, timeout: float) -> Settings:
         "headers": headers,
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
         # Reading the certificate authorities takes 0.1 s, and over plain http nothing is ever checked against them.
-        "verify": parts.scheme == "https",
+        "verify": parts.scheme == "https" and (_trusting(ca_cert) if ca_cert else True),
         # A proxy for the outside world cannot reach this machine's own address.
         "trust_env": parts.hostname not in LOOPBACK,
     }
+
+
+def _trusting(ca_cert: str) -> ssl.SSLContext:
+    """The system's authorities and those of the file, or a server's own certificate in it."""
+    context = ssl.create_default_context()
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(ca_cert)
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "strerror", None) or "it has no certificate in PEM form"
+        raise NotConfigured(
+            f"The certificates in {ca_cert} cannot be used: {why}",
+            suggestion="SKERRY_CA_CERT names the file, or ca_cert in credentials.toml.",
+        ) from error
+    return context
 
 
 def scoped(call: Call[Any], project: str | None) -> Mapping[str, str]:

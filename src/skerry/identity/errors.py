@@ -37,6 +37,18 @@ class HomeProjectRequired(Forbidden):
     code = "home_project_required"
 
 
+class ContentNotYours(Forbidden):
+    """What a project's users say is logged if the project itself wants that, nobody else."""
+
+    code = "content_not_yours"
+
+
+class BuiltInProject(Conflict):
+    """Skerry finds it by its name."""
+
+    code = "built_in_project"
+
+
 class UnknownProject(NotFound):
     code = "unknown_project"
 

@@ -43,6 +43,15 @@ class KeyStatus(StrEnum):
     REVOKED = "revoked"
 
 
+class OrganizationTier(StrEnum):
+    """Who is slowed first when demand surges."""
+
+    STANDARD = "standard"
+    """Slowed last."""
+    FREE = "free"
+    """Slowed before the others."""
+
+
 class AuditOutcome(StrEnum):
     DONE = "done"
     REFUSED = "refused"
@@ -69,10 +78,21 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimits:
+    """Of all keys of a project or an organization together. None: no limit of its own."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Organization:
     id: OrganizationId
     name: str
     created_at: datetime
+    limits: RateLimits = field(default_factory=RateLimits)
+    tier: OrganizationTier = OrganizationTier.STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +107,9 @@ class Project:
     jurisdictions: tuple[str, ...]
     home: bool
     created_at: datetime
+    limits: RateLimits = field(default_factory=RateLimits)
+    log_content: bool = False
+    """Whether the request log keeps what was asked and answered, for the project's own keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +137,7 @@ class KeyLimits:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     budget: Money | None = None
+    concurrent_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +199,11 @@ class KeyRecord:
     revoked_at: datetime | None
     limits: KeyLimits
     seq: int
+    project_limits: RateLimits = field(default_factory=RateLimits)
+    organization_limits: RateLimits = field(default_factory=RateLimits)
+    tier: OrganizationTier = OrganizationTier.STANDARD
+    log_content: bool = False
+    """Of the project."""
 
 
 @dataclass(frozen=True, slots=True)

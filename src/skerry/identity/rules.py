@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from skerry.identity.errors import GrantTooWide, MissingScope, OperatorRequired
-from skerry.identity.model import KeyTerms, Scope
+from skerry.identity.model import KeyTerms, RateLimits, Scope
 
 SECRET_PREFIX = "sk-"  # noqa: S105
+RATES = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{16,200}")
 
 
@@ -59,7 +60,7 @@ def require_grantable(own: KeyTerms, wanted: KeyTerms) -> None:
         raise _too_wide("models it may not call itself", "models")
     if own.expires_at is not None and (wanted.expires_at is None or wanted.expires_at > own.expires_at):
         raise _too_wide("a life longer than its own", "expires_at")
-    for name in ("requests_per_minute", "tokens_per_minute"):
+    for name in RATES:
         mine, theirs = getattr(own.limits, name), getattr(wanted.limits, name)
         if mine is not None and (theirs is None or theirs > mine):
             raise _too_wide(f"more than its own {name}", f"limits.{name}")
@@ -68,6 +69,18 @@ def require_grantable(own: KeyTerms, wanted: KeyTerms) -> None:
             "a key with a budget cannot make or take over keys, since each would have a budget of its own",
             suggestion="Use a key without a budget to manage keys.",
         )
+
+
+def require_tighter(now: RateLimits, wanted: RateLimits) -> None:
+    """A project's own key may lower the project's limits, never raise or lift one. Raises GrantTooWide."""
+    for name in RATES:
+        have, want = getattr(now, name), getattr(wanted, name)
+        if have is not None and (want is None or want > have):
+            raise GrantTooWide(
+                f"a key of this project can lower its {name}, not raise it",
+                suggestion="Ask for it with a key of the organization's home project, or ask your operator.",
+                extra={"field": f"limits.{name}"},
+            )
 
 
 def _too_wide(what: str, field: str) -> GrantTooWide:

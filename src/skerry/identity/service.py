@@ -5,6 +5,7 @@ from typing import Any
 from skerry.db.database import Database, Tx
 from skerry.identity.accounts import ServiceAccounts
 from skerry.identity.bootstrap import Bootstrapper
+from skerry.identity.changes import Changes
 from skerry.identity.keys import BudgetSink, Keys
 from skerry.identity.members import Members
 from skerry.identity.model import (
@@ -50,6 +51,7 @@ class Identity:
         self.clock = clock
         self.trail = Trail(db, clock, events, ids)
         self.tenants = Tenants(db, clock, self.trail, ids)
+        self.changes = Changes(self.tenants)
         self.members = Members(db, clock, self.trail, ids)
         self.keys = Keys(db, clock, keyring, self.trail, ids, budgets)
         self.accounts = ServiceAccounts(db, clock, self.keys, self.trail, ids)
@@ -99,6 +101,14 @@ class Identity:
 
     async def list_keys(self, project: ProjectId, page: PageRequest) -> Page[ApiKey]:
         return await self.keys.list(project, page)
+
+    async def key_names(self, tx: Tx, project: ProjectId, ids: set[KeyId]) -> dict[KeyId, str]:
+        """Of those keys that are the project's."""
+        return await self.keys.store.names(tx, project, ids)
+
+    async def keys_called(self, tx: Tx, project: ProjectId, text: str, *, part: bool = False) -> set[KeyId]:
+        """The project's keys of this name, or with it as a part of theirs in any case."""
+        return await self.keys.store.called(tx, project, text, part=part)
 
     async def key_snapshot(self, tx: Tx, since: int = 0) -> list[KeyRecord]:
         """Keys that changed after change number `since`, for gateways. Look a secret up by `Keyring.hmacs`."""

@@ -29,6 +29,10 @@ organizations: Final = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", _TIME, nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrent_requests", Integer),
+    Column("tier", Text, nullable=False, server_default="standard"),
 )
 
 projects: Final = Table(
@@ -41,6 +45,10 @@ projects: Final = Table(
     Column("jurisdictions", JSONB, nullable=False),
     Column("home", Boolean, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrent_requests", Integer),
+    Column("log_content", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("organization_id", "name"),
 )
 Index("ix_projects_home", projects.c.organization_id, unique=True, postgresql_where=text("home"))
@@ -99,6 +107,7 @@ api_keys: Final = Table(
     Column("tokens_per_minute", BigInteger),
     Column("budget_nano", BigInteger),
     Column("budget_currency", Text),
+    Column("concurrent_requests", Integer),
     Column("created_at", _TIME, nullable=False),
     Column("created_by", Text),
     Column("rotated_at", _TIME),

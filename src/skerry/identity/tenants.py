@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from skerry.db.database import Database, Tx
-from skerry.db.notify import KEYS, notify
 from skerry.identity.errors import (
     AmbiguousProject,
     HomeProjectRequired,
@@ -51,7 +50,7 @@ class Tenants:
     async def resolve_organization(self, principal: Principal, ref: str | None) -> Organization:
         """By id or name; default the one acted in. Others' organizations do not exist but for operators."""
         async with self.db.reading() as tx:
-            return await self._organization(tx, principal, ref)
+            return await self.organization_of(tx, principal, ref)
 
     async def administered(self, principal: Principal, ref: str | None) -> OrganizationId:
         """The organization, if the key may manage it: an operator's, or one of its home project.
@@ -59,15 +58,15 @@ class Tenants:
         Raises HomeProjectRequired.
         """
         async with self.db.reading() as tx:
-            organization = await self._organization(tx, principal, ref)
+            organization = await self.organization_of(tx, principal, ref)
             await self._require_home(tx, principal)
             return organization.id
 
     async def audited(self, principal: Principal, ref: str | None) -> tuple[OrganizationId, ProjectId | None]:
         """Whose trail the key may read: the whole organization's (None), or that of one project in it."""
         async with self.db.reading() as tx:
-            organization = await self._organization(tx, principal, ref)
-            return organization.id, None if await self._is_home(tx, principal) else principal.project_id
+            organization = await self.organization_of(tx, principal, ref)
+            return organization.id, None if await self.is_home(tx, principal) else principal.project_id
 
     async def get_project(self, tx: Tx, project: ProjectId) -> Project:
         """Raises UnknownProject."""
@@ -113,9 +112,9 @@ class Tenants:
         """The first project of an organization becomes its home. Raises NameTaken, HomeProjectRequired,
         OperatorRequired (for `trusted`)."""
         if trusted:
-            _require_operator(principal, "make a project trusted")
+            require_operator(principal, "make a project trusted")
         async with self.db.transaction() as tx:
-            owner = await self._organization(tx, principal, organization)
+            owner = await self.organization_of(tx, principal, organization)
             await self._require_home(tx, principal)
             return await self.add_project(tx, principal, owner, name, trusted=trusted, jurisdictions=jurisdictions)
 
@@ -160,41 +159,14 @@ class Tenants:
         async with self.db.reading() as tx:
             if principal.operator and organization is None:
                 return await self.store.project_list(tx, page, None)
-            owner = await self._organization(tx, principal, organization)
-            only = None if await self._is_home(tx, principal) else principal.project_id
+            owner = await self.organization_of(tx, principal, organization)
+            only = None if await self.is_home(tx, principal) else principal.project_id
             return await self.store.project_list(tx, page, owner.id, only)
 
     async def find_project(self, principal: Principal, ref: str) -> Project:
         """A project the key may see, by id or name. Raises UnknownProject."""
         async with self.db.reading() as tx:
-            return await self._visible(tx, principal, ref)
-
-    async def update_project(
-        self,
-        principal: Principal,
-        ref: str,
-        *,
-        trusted: bool | None = None,
-        jurisdictions: Sequence[str] | None = None,
-    ) -> Project:
-        """None leaves a field as it is. Raises UnknownProject, OperatorRequired (for `trusted`)."""
-        if trusted is not None:
-            _require_operator(principal, "decide which projects are trusted")
-        async with self.db.transaction() as tx:
-            project = await self._visible(tx, principal, ref)
-            values: dict[str, object] = {}
-            if trusted is not None:
-                values["trusted"] = trusted
-            if jurisdictions is not None:
-                values["jurisdictions"] = list(jurisdictions)
-            if not values:
-                return project
-            await self.store.update_project(tx, project.id, values)
-            await notify(tx, KEYS, project.id)
-            await self.trail.note(
-                tx, principal, project.organization_id, project.id, "project", project.id, "update", values
-            )
-            return await self.get_project(tx, project.id)
+            return await self.visible(tx, principal, ref)
 
     async def default_project(self, tx: Tx) -> Project:
         """`default` of `demo`."""
@@ -229,23 +201,24 @@ class Tenants:
             )
         return found[0]
 
-    async def _organization(self, tx: Tx, principal: Principal, ref: str | None) -> Organization:
+    async def organization_of(self, tx: Tx, principal: Principal, ref: str | None) -> Organization:
         found = await self.store.organization(tx, ref or principal.organization_id)
         if found is None or (found.id != principal.organization_id and not principal.operator):
             raise NotFound(f"there is no organization {ref!r}", code="unknown_organization")
         return found
 
-    async def _is_home(self, tx: Tx, principal: Principal) -> bool:
+    async def is_home(self, tx: Tx, principal: Principal) -> bool:
         return principal.operator or (await self.get_project(tx, principal.project_id)).home
 
     async def _require_home(self, tx: Tx, principal: Principal) -> None:
-        if not await self._is_home(tx, principal):
+        if not await self.is_home(tx, principal):
             raise HomeProjectRequired(
                 "this key's project does not manage its organization",
                 suggestion="Use a key of the organization's home project (its first), or ask your operator.",
             )
 
-    async def _visible(self, tx: Tx, principal: Principal, ref: str) -> Project:
+    async def visible(self, tx: Tx, principal: Principal, ref: str) -> Project:
+        """Raises UnknownProject."""
         if principal.operator:
             return await self._resolve(tx, principal, ref)
         own = await self.get_project(tx, principal.project_id)
@@ -260,7 +233,7 @@ class Tenants:
         raise _no_project(ref)
 
 
-def _require_operator(principal: Principal, what: str) -> None:
+def require_operator(principal: Principal, what: str) -> None:
     if not principal.operator:
         raise OperatorRequired(f"only an operator key can {what}", suggestion="Ask your operator.")
 

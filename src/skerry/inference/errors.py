@@ -1,6 +1,6 @@
 """Refusals of inference. Codes are part of the public surface."""
 
-from skerry.kernel.errors import FieldError, Invalid, NotFound, Unavailable
+from skerry.kernel.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, PaymentRequired, Unavailable
 
 _GIB = 1024**3
 
@@ -34,3 +34,35 @@ class UnknownCallableModel(NotFound):
     """On `/v1`, in the words of OpenAI."""
 
     code = "model_not_found"
+
+
+class OperatorOnly(Forbidden):
+    """Shared endpoints serve every project, so they are the operator's."""
+
+    code = "operator_required"
+
+
+class EndpointNameTaken(Conflict):
+    code = "endpoint_name_taken"
+
+
+class BadEndpoint(Invalid):
+    """Subcodes and fields say what is wrong with what was asked for."""
+
+    code = "bad_endpoint"
+
+
+class NotNow(Conflict):
+    """The endpoint is in a state in which the action is not available; the message says why not."""
+
+    code = "action_not_available"
+
+
+class NothingToRead(NotFound):
+    """There is no replica whose log could be read."""
+
+    code = "no_log"
+
+
+class CannotPay(PaymentRequired):
+    """Not even the first hour could be paid."""

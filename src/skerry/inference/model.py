@@ -14,20 +14,26 @@ from skerry.runtime.state import Reason
 
 class EndpointKind(StrEnum):
     SHARED = "shared"
+    """Called by every project, charged by tokens."""
     DEDICATED = "dedicated"
+    """Called by one project, charged by the time its replicas run."""
 
 
 class EndpointStatus(StrEnum):
     STOPPED = "stopped"
+    """Nothing runs: drained, removed, or scaled to zero, which the next request ends."""
     STARTING = "starting"
     READY = "ready"
     DEGRADED = "degraded"
+    """It answers, with fewer replicas than `min_replicas`."""
     FAILED = "failed"
 
 
 class ReplicaStatus(StrEnum):
     STARTING = "starting"
     READY = "ready"
+    DRAINING = "draining"
+    """It gets no new requests and finishes what it has."""
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -58,10 +64,26 @@ class ReasonCode(StrEnum):
     NOT_ANSWERING = "not_answering"
     CRASHING = "crashing"
     """It ended again and again."""
+    NO_CAPACITY = "no_capacity"
+    """No node can take it now."""
+    DOWNLOADING = "downloading"
+    """Its weights are on their way from a hub, or could not be had."""
+    CANNOT_RUN = "cannot_run"
+    """Its model does not fit what a replica may use."""
+    PARKED = "parked"
+    """It ended too often in a row and is not started any more."""
     REPLICAS_MISSING = "replicas_missing"
     UP = "up"
     UPSTREAM = "upstream"
+    SCALED_TO_ZERO = "scaled_to_zero"
+    ROLLING_OUT = "rolling_out"
+    """Its replicas are replaced one after the other."""
+    SCALED_DOWN = "scaled_down"
+    REPLACED = "replaced"
+    DRAINING = "draining"
+    DRAINED = "drained"
     STOPPING = "stopping"
+    MODEL_REMOVED = "model_removed"
     REMOVED = "removed"
 
     @property
@@ -74,11 +96,22 @@ _ADVICE: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.STARTING: "Wait: requests are kept until it is ready.",
     ReasonCode.RESTARTING: "Wait: it is started again by itself. If it happens often, read the log of its workload.",
     ReasonCode.NOT_ANSWERING: "Wait: it is replaced if it goes on. Operators can read the log of its workload.",
-    ReasonCode.CRASHING: "Read the log, mend the cause (weights, memory), then remove the model and add it again.",
+    ReasonCode.CRASHING: "It is tried again with growing pauses. Read the log and mend the cause (weights, memory).",
+    ReasonCode.NO_CAPACITY: "Wait until a node is free, stop something else, or ask for less.",
+    ReasonCode.DOWNLOADING: "GET /api/v1/models/{model} says how far it is and what stands in the way.",
+    ReasonCode.CANNOT_RUN: "Add the model again with a shorter context, or give replicas more memory.",
+    ReasonCode.PARKED: "Read the log, mend the cause (weights, memory), then resume the endpoint.",
     ReasonCode.REPLICAS_MISSING: "Wait: it answers with the replicas it has while others are started.",
     ReasonCode.UP: "Nothing to do.",
     ReasonCode.UPSTREAM: "Nothing to do here: the upstream answers, or requests get 503.",
+    ReasonCode.SCALED_TO_ZERO: "Nothing to do: the next request starts it.",
+    ReasonCode.ROLLING_OUT: "Wait: each new replica is ready before an old one goes.",
+    ReasonCode.SCALED_DOWN: "Nothing to do: fewer replicas are needed.",
+    ReasonCode.REPLACED: "Nothing to do: a newer replica has taken its place.",
+    ReasonCode.DRAINING: "Wait: requests that run are finished, new ones get 503.",
+    ReasonCode.DRAINED: "Resume the endpoint to serve again.",
     ReasonCode.STOPPING: "Wait: requests that run are finished first.",
+    ReasonCode.MODEL_REMOVED: "Its model was removed from the catalogue: create an endpoint of another model.",
     ReasonCode.REMOVED: "Add the model again to serve it.",
 }
 
@@ -110,8 +143,33 @@ class Endpoint:
     failures: int = 0
     """Replicas in a row that were given up."""
     target_concurrency: int | None = None
+    """Requests one replica is to work on at once; None: its slots."""
     idle_timeout_seconds: int | None = None
+    """How long without a request until it goes to zero, where `min_replicas` is 0."""
     removed_at: datetime | None = None
+    policy: RoutingPolicy = RoutingPolicy.PREFIX_AFFINITY
+    queue_seconds: int | None = None
+    """How long a request may wait for a replica; None: as long as the gateway lets it."""
+    accelerators: int = 0
+    """Of each replica."""
+    sku: str | None = None
+    wanted: int = 1
+    """Replicas it is to have now; the autoscaler moves it between the minimum and the maximum."""
+    scaling: Mapping[str, Any] | None = None
+    """What the autoscaler remembers (`rules.autoscaling.Memory`)."""
+    version: int = 1
+    """Counts rollouts: replicas of an earlier one are replaced."""
+    next_model: ModelId | None = None
+    """Model of the rollout that is under way, where it is another one."""
+    parked_at: datetime | None = None
+    """Since when it is not started any more, because it crashed too often."""
+    stop_code: str | None = None
+    """`ReasonCode` of why it is to stop, where it is."""
+
+    @property
+    def coming_model(self) -> ModelId:
+        """What new replicas run."""
+        return self.next_model or self.model
 
     def described(self) -> dict[str, Any]:
         return {"name": self.name, "model": self.model, "kind": self.kind.value}
@@ -139,6 +197,24 @@ class Replica:
     probed_at: datetime | None = None
     ready_at: datetime | None = None
     ended_at: datetime | None = None
+    model: ModelId | None = None
+    """What it runs; None: what its endpoint serves."""
+    version: int = 1
+    """The endpoint's when it was made."""
+    weight: int = 100
+    upstream: int | None = None
+    """Which of the model's upstreams it is."""
+    draining_at: datetime | None = None
+    completed_at: datetime | None = None
+    """When it last completed something for us."""
+    in_flight: int | None = None
+    """Requests it said it has, at the last probe; None: it does not say."""
+    ready_attempt: int = 0
+    """Number of the last attempt that became ready: later ones that ended were crashes while starting."""
+    cold_start_ms: int | None = None
+    """From being wanted to being ready, the first time."""
+    cold_start: Mapping[str, int] | None = None
+    """The same in its parts, milliseconds each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +224,28 @@ class EndpointView:
     endpoint: Endpoint
     model_name: str
     replicas: tuple[Replica, ...]
+    launches: bool = True
+    """Whether its replicas are ours; where not, they are upstreams that somebody else runs."""
+    next_model_name: str | None = None
+    """Of the rollout that is under way, where it is to another model."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    """A wish to make an endpoint, not yet checked."""
+
+    model: str
+    kind: EndpointKind
+    name: str | None = None
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    target_concurrency: int | None = None
+    idle_timeout_seconds: int | None = None
+    capacity_class: str = "on_demand"
+    policy: RoutingPolicy = RoutingPolicy.PREFIX_AFFINITY
+    queue_seconds: int | None = None
+    accelerators: int | None = None
+    sku: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +297,8 @@ class Route:
     """Requests a gateway sends to one replica at once; more wait in the gateway. None: its `slots`."""
     wakes: bool = False
     """Scaled to zero, or on its way up: requests wait although there is no replica."""
+    queue_seconds: int | None = None
+    """How long a request may wait for a replica; None: as long as the gateway's setting says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,30 +321,42 @@ class Demand:
     """Of `waiting`, rows of batches: they alone do not call for more replicas than one."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointLoad:
+    """What happens at an endpoint now: the sum over the gateways that have said something lately."""
+
+    gateways: int
+    demand: Demand
+    reported_at: datetime | None
+    """Of the newest report that is in it."""
+
+
 ENDPOINT_TRANSITIONS = StateMachine(
     {
-        EndpointStatus.STOPPED: {EndpointStatus.STARTING},
-        EndpointStatus.STARTING: {EndpointStatus.READY, EndpointStatus.FAILED, EndpointStatus.STOPPED},
-        EndpointStatus.READY: {
-            EndpointStatus.DEGRADED,
-            EndpointStatus.STARTING,
-            EndpointStatus.FAILED,
-            EndpointStatus.STOPPED,
-        },
-        EndpointStatus.DEGRADED: {
-            EndpointStatus.READY,
-            EndpointStatus.STARTING,
-            EndpointStatus.FAILED,
-            EndpointStatus.STOPPED,
-        },
-        EndpointStatus.FAILED: {EndpointStatus.STARTING, EndpointStatus.STOPPED, EndpointStatus.READY},
+        # A sleeping endpoint whose last replica is still there is ready again at once.
+        EndpointStatus.STOPPED: set(EndpointStatus) - {EndpointStatus.STOPPED},
+        EndpointStatus.STARTING: set(EndpointStatus) - {EndpointStatus.STARTING},
+        EndpointStatus.READY: set(EndpointStatus) - {EndpointStatus.READY},
+        EndpointStatus.DEGRADED: set(EndpointStatus) - {EndpointStatus.DEGRADED},
+        EndpointStatus.FAILED: set(EndpointStatus) - {EndpointStatus.FAILED},
     }
 )
 
 REPLICA_TRANSITIONS = StateMachine(
     {
-        ReplicaStatus.STARTING: {ReplicaStatus.READY, ReplicaStatus.FAILED, ReplicaStatus.STOPPED},
-        ReplicaStatus.READY: {ReplicaStatus.STARTING, ReplicaStatus.FAILED, ReplicaStatus.STOPPED},
+        ReplicaStatus.STARTING: {
+            ReplicaStatus.READY,
+            ReplicaStatus.DRAINING,
+            ReplicaStatus.FAILED,
+            ReplicaStatus.STOPPED,
+        },
+        ReplicaStatus.READY: {
+            ReplicaStatus.STARTING,
+            ReplicaStatus.DRAINING,
+            ReplicaStatus.FAILED,
+            ReplicaStatus.STOPPED,
+        },
+        ReplicaStatus.DRAINING: {ReplicaStatus.READY, ReplicaStatus.FAILED, ReplicaStatus.STOPPED},
         ReplicaStatus.FAILED: {ReplicaStatus.STARTING, ReplicaStatus.STOPPED},
         ReplicaStatus.STOPPED: set(),
     }

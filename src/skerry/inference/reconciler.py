@@ -1,45 +1,53 @@
 """Brings each endpoint to the replicas it should have.
 
 Workloads keep the processes running; here replicas are made, tried out before they get requests, watched, replaced,
-and taken away. What to do is decided in `rules`; nothing is remembered between steps.
+and taken away. What to do is decided in `rules`; nothing is remembered between steps but what is in the rows.
 """
 
+import asyncio
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from skerry.artifacts.model import Model
+from skerry.artifacts.model import FetchState, Model
 from skerry.compute.errors import UnknownWorkload
-from skerry.compute.model import (
-    CapacityClass,
-    ChargeBy,
-    Drop,
-    StopReason,
-    Workload,
-    WorkloadKind,
-    WorkloadSpec,
-    WorkloadStatus,
-)
-from skerry.compute.model import Desired as WorkloadDesired
+from skerry.compute.model import StopReason, Workload, WorkloadSpec
 from skerry.db.database import Tx
 from skerry.db.notify import ROUTES, notify
-from skerry.inference import rules
+from skerry.inference.engines.base import Driver
 from skerry.inference.model import (
     ENDPOINT_TRANSITIONS,
     REPLICA_TRANSITIONS,
+    Desired,
     Endpoint,
     ReasonCode,
     Replica,
     ReplicaStatus,
     because,
 )
-from skerry.inference.probing import ProbeFailed, Prober
-from skerry.inference.rules import Change, Process, ReplicaChange, Seen
+from skerry.inference.probing import ProbeFailed, Prober, task_of
+from skerry.inference.processes import process_of, workload_spec
+from skerry.inference.rules.autoscaling import (
+    FRESH,
+    IDLE_SECONDS,
+    Decision,
+    Limits,
+    Memory,
+    Pressure,
+    ScaleReason,
+    scale,
+    total,
+)
+from skerry.inference.rules.endpoints import Look, decide, decide_absent, decide_unfit, decide_upstream
+from skerry.inference.rules.replicas import PROBE_EVERY, wanted_probe
+from skerry.inference.rules.values import GONE, Change, Probe, Process, ReplicaChange, Seen
 from skerry.inference.service import KIND, Inference, key_purpose
+from skerry.inference.service.making import upstream_replicas, upstreams
 from skerry.inference.store import ENDPOINTS, REPLICAS, Claimed, EndpointWork
-from skerry.kernel.ids import AttemptId, ProjectId, ReplicaId, WorkloadId
+from skerry.kernel.errors import Invalid
+from skerry.kernel.ids import AttemptId, ModelId, ProjectId, ReplicaId, WorkloadId
 from skerry.runtime.reconciler import back_off_seconds
 from skerry.runtime.state import transition
 
@@ -63,11 +71,12 @@ class Workloads(Protocol):
 class _State:
     """What the database says of an endpoint."""
 
-    model: Model
+    models: Mapping[ModelId, Model]
     replicas: Sequence[Replica]
     processes: dict[ReplicaId, Process | None]
     keys: dict[ReplicaId, str]
     last_failure: datetime | None
+    pressure: Pressure
 
 
 class EndpointReconciler:
@@ -89,23 +98,42 @@ class EndpointReconciler:
     async def step(self, row: Claimed) -> Change:
         endpoint = row.endpoint
         state = await self._read(endpoint)
-        seen = [await self._look(endpoint, replica, state) for replica in state.replicas]
-        return rules.decide(endpoint, seen, state.last_failure, self.clock.now())
+        model = state.models[endpoint.coming_model]
+        driver = self.inference.drivers[model.engine]
+        looks = (self._look(endpoint, replica, state) for replica in state.replicas)
+        seen = await asyncio.gather(*looks)
+        now = self.clock.now()
+        if not driver.launches:
+            look = Look(endpoint, seen, _as_it_is(endpoint, now), state.last_failure, now)
+            return decide_upstream(look, len(upstreams(model)))
+        if not model.here and model.fetch is not None and not seen:
+            look = Look(endpoint, seen, _as_it_is(endpoint, now), state.last_failure, now)
+            return decide_absent(look, model.fetch.words, failed=model.fetch.state is FetchState.FAILED)
+        unfit = _unfit(endpoint, model, driver) if not seen else None
+        if unfit is not None:
+            return decide_unfit(Look(endpoint, seen, _as_it_is(endpoint, now), state.last_failure, now), unfit)
+        target = endpoint.target_concurrency or _slots(endpoint, model, driver, state.replicas)
+        ready = sum(replica.status is ReplicaStatus.READY for replica in state.replicas)
+        memory = Memory.of(endpoint.scaling, endpoint.wanted, endpoint.created_at)
+        scaling = scale(_limits(endpoint, target), state.pressure, ready, memory, now)
+        change = decide(Look(endpoint, seen, scaling, state.last_failure, now))
+        return replace(change, values={**change.values, "takes": scaling.wanted * target})
 
     async def apply(self, row: Claimed, change: Change | None) -> bool:
         if change is None:
             return False
         async with self.db.transaction() as tx:
             if not await self.work.keep(tx, row):
-                return False
+                # The lease was lost, or somebody wants it otherwise by now: look again.
+                return await self.work.give_back(tx, row, 0, self.clock.now(), {})
             for one in change.replicas:
                 await self._apply_replica(tx, one)
-            for _ in range(change.create):
-                await self._create_replica(tx, row.endpoint)
+            await self._create_replicas(tx, row.endpoint, change.create)
             await self._apply_endpoint(tx, row.endpoint, change)
-            values = {"failures": change.failures}
-            await self.work.give_back(tx, row, change.due_in, self.clock.now(), values)
-            if change.status is not None or any(_touches_routes(one) for one in change.replicas):
+            for news in change.news:
+                await self.inference.tell(tx, row.endpoint, news.type, news.data)
+            await self.work.give_back(tx, row, change.due_in, self.clock.now(), change.values)
+            if change.status is not None or "model" in change.values or any(map(_touches_routes, change.replicas)):
                 await notify(tx, ROUTES)
         return change.status is not None or change.create > 0 or any(one.status for one in change.replicas)
 
@@ -114,38 +142,44 @@ class EndpointReconciler:
             await self.work.give_back(tx, row, back_off_seconds(3), self.clock.now(), {})
 
     async def _read(self, endpoint: Endpoint) -> _State:
+        since = self.clock.now() - FRESH
         async with self.db.reading() as tx:
-            model = (await self.inference.catalogue.by_ids(tx, {endpoint.model}))[endpoint.model]
             replicas = await self.store.replicas(tx, endpoint.project, endpoint.id)
+            wanted = {endpoint.model, endpoint.coming_model, *(one.model for one in replicas if one.model)}
+            models = await self.inference.catalogue.by_ids(tx, wanted)
             processes = {replica.id: await self._process(tx, replica) for replica in replicas}
             keys = await self.store.sealed_keys(tx, endpoint.project, [replica.id for replica in replicas])
             last_failure = await self.store.last_failure(tx, endpoint.project, endpoint.id)
-        return _State(model, replicas, processes, keys, last_failure)
+            demands = await self.inference.demand.of_endpoint(tx, endpoint.id, since)
+            pressure = total(demands, await self.inference.demand.gateways(tx, since))
+        return _State(models, replicas, processes, keys, last_failure, pressure)
 
     async def _process(self, tx: Tx, replica: Replica) -> Process | None:
         if replica.workload is None:
             return None
         try:
-            return _process_of(await self.compute.get(tx, replica.project, replica.workload))
+            return process_of(await self.compute.get(tx, replica.project, replica.workload))
         except UnknownWorkload:
-            return rules.GONE
+            return GONE
 
     async def _look(self, endpoint: Endpoint, replica: Replica, state: _State) -> Seen:
         """Probe the replica, if it is time."""
         process = state.processes[replica.id]
-        probe = rules.wanted_probe(endpoint, replica, process, self.clock.now())
+        probe = wanted_probe(endpoint, replica, process, self.clock.now())
         if probe is None or process is None or process.address is None:
             return Seen(replica, process)
         sealed = state.keys.get(replica.id)
         key = self.inference.keyring.decrypt(sealed, key_purpose(replica.id)) if sealed else ""
+        model = state.models[replica.model or endpoint.model]
+        profile = self.inference.drivers[model.engine].profile(model)
         try:
-            if probe is rules.Probe.COMPLETION:
-                await self.prober.complete(process.address, key, state.model.upstream_model)
-            else:
-                await self.prober.healthy(process.address, key)
+            if probe is Probe.COMPLETION:
+                await self.prober.complete(process.address, key, model.upstream_model, task_of(profile))
+                return Seen(replica, process, probe)
+            in_flight = await self.prober.healthy(process.address, key)
         except ProbeFailed as error:
             return Seen(replica, process, probe, f"The replica is up, but {error}.")
-        return Seen(replica, process, probe)
+        return Seen(replica, process, probe, in_flight=in_flight)
 
     async def _apply_replica(self, tx: Tx, change: ReplicaChange) -> None:
         replica, values = change.replica, dict(change.values)
@@ -188,70 +222,72 @@ class EndpointReconciler:
         elif change.reason is not None:
             await self.store.set_endpoint_reason(tx, endpoint, change.reason)
 
-    async def _create_replica(self, tx: Tx, endpoint: Endpoint) -> None:
+    async def _create_replicas(self, tx: Tx, endpoint: Endpoint, count: int) -> None:
+        """Of the endpoint's newest version. An upstream's are made together: there are as many as it has addresses."""
+        if not count:
+            return
         inference, now = self.inference, self.clock.now()
-        model = (await inference.catalogue.by_ids(tx, {endpoint.model}))[endpoint.model]
-        id = ReplicaId(inference.new_id("rep"))
-        key = secrets.token_urlsafe(32)
-        plan = inference.drivers[model.engine].plan(model, key)
-        workload = await self.compute.create_workload(
-            tx,
-            endpoint.project,
-            WorkloadSpec(
-                kind=WorkloadKind.SERVICE,
-                name=f"replica of {endpoint.name}",
-                resource=endpoint.id,
-                command=plan.command,
-                charge_by=ChargeBy(endpoint.charge_by),
-                capacity_class=CapacityClass(endpoint.capacity_class),
-                # A shared endpoint's replicas leave every accelerator of a CPU machine free (API §0).
-                accelerators=0,
-                env=plan.env,
-                files=plan.files,
-                memory_bytes=plan.memory_bytes,
-                max_restarts=None,
-                drop=Drop.BY_PROGRAM,
-                grace_seconds=plan.grace_seconds,
-                model=endpoint.name,
-            ),
-        )
-        replica = Replica(
-            id=id,
-            project=endpoint.project,
-            endpoint=endpoint.id,
-            status=ReplicaStatus.STARTING,
-            reason=because(ReasonCode.NEW),
-            slots=plan.slots,
-            created_at=now,
-            updated_at=now,
-            workload=workload.id,
-        )
-        await self.store.insert_replica(tx, replica, inference.keyring.encrypt(key, key_purpose(id)))
-        await inference.events.record(
-            tx,
-            project=endpoint.project,
-            resource=id,
-            resource_kind="replica",
-            type="replica.created",
-            data={"endpoint": endpoint.id, "workload": workload.id},
-        )
+        model = (await inference.catalogue.by_ids(tx, {endpoint.coming_model}))[endpoint.coming_model]
+        driver = inference.drivers[model.engine]
+        if not driver.launches:
+            for replica in upstream_replicas(endpoint, model, inference.new_id, now, inference.site):
+                await self.store.insert_replica(tx, replica, None)
+            return
+        for _ in range(count):
+            key = secrets.token_urlsafe(32)
+            plan = driver.plan(model, key)
+            workload = await self.compute.create_workload(
+                tx, endpoint.project, workload_spec(endpoint, model.name, plan)
+            )
+            replica = Replica(
+                id=ReplicaId(inference.new_id("rep")),
+                project=endpoint.project,
+                endpoint=endpoint.id,
+                status=ReplicaStatus.STARTING,
+                reason=because(ReasonCode.NEW),
+                slots=plan.slots,
+                created_at=now,
+                updated_at=now,
+                workload=workload.id,
+                model=model.id,
+                version=endpoint.version,
+            )
+            await self.store.insert_replica(tx, replica, inference.keyring.encrypt(key, key_purpose(replica.id)))
+            await inference.events.record(
+                tx,
+                project=endpoint.project,
+                resource=replica.id,
+                resource_kind="replica",
+                type="replica.created",
+                data={"endpoint": endpoint.id, "workload": workload.id},
+            )
 
 
-def _process_of(workload: Workload) -> Process:
-    attempt = workload.open_attempt
-    running = workload.status in (WorkloadStatus.STARTING, WorkloadStatus.RUNNING)
-    address, slots = rules.usable_address(attempt.report if attempt is not None and running else None)
-    return Process(
-        ended=workload.status is WorkloadStatus.ENDED,
-        stopping=workload.desired is WorkloadDesired.STOP,
-        failures=workload.failures,
-        words=workload.reason.message,
-        attempt=attempt.id if attempt is not None else None,
-        address=address,
-        slots=slots,
-        node=attempt.nodes[0] if attempt is not None and attempt.nodes else None,
-        site=attempt.site if attempt is not None else None,
-    )
+def _unfit(endpoint: Endpoint, model: Model, driver: Driver) -> str | None:
+    """Why no replica of it can ever be started."""
+    if endpoint.desired is Desired.STOP or endpoint.parked_at is not None:
+        return None
+    try:
+        driver.plan(model, "")
+    except Invalid as error:
+        return f"{error.detail}."
+    return None
+
+
+def _limits(endpoint: Endpoint, target: int) -> Limits:
+    idle = timedelta(seconds=endpoint.idle_timeout_seconds or IDLE_SECONDS)
+    return Limits(endpoint.min_replicas, endpoint.max_replicas, target, idle)
+
+
+def _slots(endpoint: Endpoint, model: Model, driver: Driver, replicas: Sequence[Replica]) -> int:
+    """What one replica works on at once, as those there are say; else as they are planned."""
+    known = [replica.slots for replica in replicas if replica.model in (None, model.id)]
+    return max(1, max(known) if known else driver.plan(model, "").slots)
+
+
+def _as_it_is(endpoint: Endpoint, now: datetime) -> Decision:
+    memory = Memory(endpoint.wanted, now)
+    return Decision(endpoint.wanted, ScaleReason.STEADY, memory, PROBE_EVERY.total_seconds())
 
 
 def _touches_routes(change: ReplicaChange) -> bool:

@@ -1,5 +1,6 @@
 """Time comes from a `Clock`, so that tests can move it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -45,6 +46,14 @@ def rfc3339(value: datetime) -> str:
 
 def floor_hour(value: datetime) -> datetime:
     return require_utc(value).replace(minute=0, second=0, microsecond=0)
+
+
+def hours(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """The interval cut at full hours; nothing where it is empty."""
+    while begin < end:
+        cut = min(floor_hour(begin) + timedelta(hours=1), end)
+        yield begin, cut
+        begin = cut
 
 
 def usage_hour(end: datetime) -> datetime:

@@ -28,6 +28,8 @@ ModelId = NewType("ModelId", str)
 EndpointId = NewType("EndpointId", str)
 ReplicaId = NewType("ReplicaId", str)
 BudgetId = NewType("BudgetId", str)
+FileId = NewType("FileId", str)
+BatchId = NewType("BatchId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
@@ -61,6 +63,13 @@ def derived_uuid(*parts: str) -> UUID:
     """The same parts give the same id, for facts that may be sent twice (RFC 9562 §5.8, version 8)."""
     digest = blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
     return UUID(int=_stamp_version(int.from_bytes(digest), 8))
+
+
+def derived_uuid7(milliseconds: int, *parts: str) -> UUID:
+    """As `derived_uuid`, but laid out as a UUIDv7 of this moment: where an id has to sort by time like its fellows."""
+    digest = blake2b("\x1f".join(parts).encode(), digest_size=10).digest()
+    value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(digest)
+    return UUID(int=_stamp_version(value, 7))
 
 
 def _stamp_version(value: int, version: int) -> int:

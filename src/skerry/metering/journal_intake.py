@@ -14,7 +14,7 @@ from skerry.metering.model import Dims, IntakeResult, Meter, UsageFact
 from skerry.metering.service import Metering
 from skerry.metering.store.positions import JournalState, PositionStore
 from skerry.runtime.journal.reader import Position
-from skerry.runtime.journal.records import AnswerRecord, Mark, Record
+from skerry.runtime.journal.records import AnswerRecord, ContentRecord, Mark, Record
 
 _MARKS: tuple[tuple[Meter, int], ...] = (
     (Meter.REQUESTS, 0),
@@ -46,6 +46,14 @@ class SettleSink(Protocol):
         ...
 
 
+class AnswerSink(Protocol):
+    """Who keeps a log of answers (inference). Called inside the transaction that stores the facts."""
+
+    async def store(self, tx: Tx, answers: Sequence[AnswerRecord], contents: Sequence[ContentRecord]) -> None:
+        """Records that are new, and sealed contents of these or of records before or after them."""
+        ...
+
+
 class WrongPosition(Conflict):
     """The batch does not begin where the journal was left; `position` is where to read on."""
 
@@ -68,11 +76,19 @@ class ShipResult:
 class JournalIntake:
     """Takes batches of journal records in, each exactly once."""
 
-    def __init__(self, db: Database, clock: Clock, metering: Metering, balances: SettleSink) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        metering: Metering,
+        balances: SettleSink,
+        answers: AnswerSink | None = None,
+    ) -> None:
         self.db = db
         self.clock = clock
         self.metering = metering
         self.balances = balances
+        self.answers = answers
         self._positions = PositionStore()
 
     async def position(self, journal: str) -> Position:
@@ -99,8 +115,12 @@ class JournalIntake:
             raise WrongPosition(journal, start, state.position)
         answers = [record for record in records if isinstance(record, AnswerRecord)]
         result = await self.metering.intake(tx, facts_of_all(answers))
+        fresh = _fresh(answers, result.not_inserted)
+        if self.answers is not None:
+            contents = [record for record in records if isinstance(record, ContentRecord)]
+            if fresh or contents:
+                await self.answers.store(tx, fresh, contents)
         # Balances last: their rows are what gateways wait for.
-        fresh = [record for record in answers if UUID(bytes=record.id) not in result.not_inserted]
         if spent := _spent(fresh):
             await self.balances.settle(tx, spent)
         watermark = _watermark(state.watermark, records)
@@ -165,6 +185,16 @@ def _tag(name: str) -> str:
 def fact_id(record_id: bytes, meter: Meter) -> UUID:
     """The id of one meter's fact of a record."""
     return UUID(int=int.from_bytes(record_id) ^ dict(_MARKS)[meter])
+
+
+def _fresh(answers: Iterable[AnswerRecord], not_inserted: frozenset[UUID]) -> list[AnswerRecord]:
+    """Records whose facts were stored, each id once: a row of a batch that was answered twice may come twice at once,
+    and then the first one was."""
+    first: dict[bytes, AnswerRecord] = {}
+    for record in answers:
+        if UUID(bytes=record.id) not in not_inserted:
+            first.setdefault(record.id, record)
+    return list(first.values())
 
 
 def _spent(records: Iterable[AnswerRecord]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from skerry.billing.model import SELECTORS, Charge, exact_sum
+from skerry.billing.model import RATED_BY, Charge, exact_sum
 from skerry.billing.service import PriceBooks
 from skerry.db.database import Database
 from skerry.kernel.ids import ProjectId
@@ -25,7 +25,7 @@ class Reports:
         Hours inside which prices changed are read from the facts themselves, and are as fresh as these.
         """
         rest, _ = continued(query, page)
-        finer = replace(rest, group_by=tuple(dict.fromkeys((*query.group_by, *SELECTORS))))
+        finer = replace(rest, group_by=tuple(dict.fromkeys((*query.group_by, *RATED_BY))))
         async with self.db.reading() as tx:
             prices = await self.prices.timeline(tx, rest.window)
             pieces = await self.metering.rollups(tx, project, finer, prices.cuts)

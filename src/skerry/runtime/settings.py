@@ -11,7 +11,7 @@ STATE_LINK = "state"
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _POSITIVE = (
     "max_body_bytes", "requests_per_minute", "tokens_per_minute", "queue_seconds", "answer_timeout_seconds",
-    "replica_memory_bytes",
+    "replica_memory_bytes", "drain_seconds", "max_file_bytes", "files_quota_bytes", "files_quota_count",
 )  # fmt: skip
 
 
@@ -31,10 +31,18 @@ class Settings:
     """An external PostgreSQL ≥ 15; None: the embedded one."""
     server_url: str = ""
     """Where gateways find the control API: `http://host:port`; empty: the Unix socket in `run/`."""
+    gateway_url: str = ""
+    """Where the controller sends rows of batches: `http://host:port` or `unix:PATH`; empty: the socket in `run/`."""
     host: str = "127.0.0.1"
     """Address of the public port; `0.0.0.0` for all of this machine."""
     port: int = 8080
     """The public port."""
+    tls_cert: Path | None = None
+    """Certificate chain of the public port, PEM; with it the port speaks HTTPS only. `skerry reload` reads it anew."""
+    tls_key: Path | None = None
+    """Private key of `tls_cert`, PEM without a passphrase. Only the launcher reads it."""
+    public_url: str = ""
+    """Under which clients reach the public port, such as `https://api.example.org`; empty: host and port."""
     currency: str = "USD"
     """Currency of the first price book; later ones carry their own."""
     credit_limit: str = "1000.00"
@@ -43,6 +51,16 @@ class Settings:
     """Bearer token that may read `/metrics` beside operator keys."""
     max_body_bytes: int = 8 * 1024 * 1024
     """Largest request body of the inference paths and of the control API."""
+    max_file_bytes: int = 512 * 1024 * 1024
+    """Largest file that `/v1/files` takes."""
+    files_quota_bytes: int = 64 * 1024**3
+    """What the files of one project may have in all."""
+    files_quota_count: int = 10_000
+    """How many files one project may have."""
+    files_folder: Path | None = None
+    """Where files lie, by default `files/` in the state folder; server and controllers need the same one."""
+    files_keep_free_bytes: int = 1024**3
+    """No file is taken in while the disk has less than this: the database may need it."""
     requests_per_minute: int = 6_000_000
     """Limit of a key that sets none itself."""
     tokens_per_minute: int = 6_000_000_000
@@ -53,10 +71,32 @@ class Settings:
     """Longest wait for a replica; then 503."""
     answer_timeout_seconds: float = 600.0
     """Longest silence of a replica before its request is given up."""
+    drain_seconds: float = 8.0
+    """How long a gateway that is stopped finishes its answers; one that is replaced has `answer_timeout_seconds`."""
     replica_memory_bytes: int = 4 * 1024**3
     """Most memory one replica may take; its slots are planned by it."""
+    request_log_days: int = 30
+    """How long the request log keeps an answer; 0: it keeps none."""
+    otel_endpoint: str | None = None
+    """Where traces go: an OpenTelemetry collector's base URL such as `http://localhost:4318` (OTLP over HTTP)."""
+    otel_sample: float = 1.0
+    """Share of the answers that is traced, 0 to 1; a client's own `traceparent` decides for itself."""
     default_model: bool = True
-    """Whether the first start adds SmolLM2-135M-Instruct."""
+    """Whether the first start adds SmolLM2-135M-Instruct and all-MiniLM-L6-v2."""
+    hub_url: str = "https://huggingface.co"
+    """Where `source.hub` downloads from; empty: nowhere."""
+    hub_token: str | None = None
+    """For gated and private models; it is sent to the hub's own host alone."""
+    models_keep_free_bytes: int = 2 * 1024**3
+    """No model is downloaded while the disk would have less than this afterwards."""
+    vllm_python: str | None = None
+    """A Python that has vLLM, on the nodes with GPUs; unset: safetensors of language models are refused."""
+    vllm_device: str = "cuda"
+    """`cuda`, or `cpu` where it is a CPU build."""
+    vllm_accelerators: int = 1
+    """GPUs of one vLLM replica, tensor parallel over all of them."""
+    vllm_tool_parser: str | None = None
+    """Name of vLLM's parser of tool calls, such as `hermes`; unset: no `tools`."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
@@ -78,6 +118,18 @@ class Settings:
         return settings if settings.server_url else replace(settings, server_url=f"unix:{settings.server_socket}")
 
     @property
+    def local_url(self) -> str:
+        """The public port as this machine sees it."""
+        host = self.host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls_cert else 'http'}://{shown}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The public port as clients see it."""
+        return self.public_url.rstrip("/") or self.local_url
+
+    @property
     def run(self) -> Path:
         """Sockets and pid files of the running processes."""
         return self.state / "run"
@@ -91,8 +143,18 @@ class Settings:
         return self.state / "journal"
 
     @property
+    def files(self) -> Path:
+        """What customers upload and batches write; server and controller both need it."""
+        return self.files_folder or self.state / "files"
+
+    @property
     def server_socket(self) -> Path:
         return self.run / "server.sock"
+
+    @property
+    def gateway_socket(self) -> Path:
+        """Where a gateway also listens, for the platform's own requests."""
+        return self.run / "gateway.sock"
 
     @property
     def agent_socket(self) -> Path:
@@ -104,6 +166,16 @@ def _check(settings: Settings) -> None:
     for name in _POSITIVE:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"SKERRY_{name.upper()}={getattr(settings, name)} must be greater than 0")
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise BadSetting("SKERRY_TLS_CERT and SKERRY_TLS_KEY belong together: set both, or neither")
+    if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
+        raise BadSetting(f"SKERRY_PUBLIC_URL={settings.public_url!r} does not begin with http:// or https://")
+    if settings.request_log_days < 0:
+        raise BadSetting(f"SKERRY_REQUEST_LOG_DAYS={settings.request_log_days} must not be less than 0")
+    if not 0 <= settings.otel_sample <= 1:
+        raise BadSetting(f"SKERRY_OTEL_SAMPLE={settings.otel_sample} must be between 0 and 1")
+    if settings.otel_endpoint and not settings.otel_endpoint.startswith(("http://", "https://")):
+        raise BadSetting(f"SKERRY_OTEL_ENDPOINT={settings.otel_endpoint!r} does not begin with http:// or https://")
     if settings.log_level.lower() not in _LOG_LEVELS:
         raise BadSetting(f"SKERRY_LOG_LEVEL={settings.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
     if not (len(settings.currency) == 3 and settings.currency.isascii() and settings.currency.isupper()):
@@ -116,6 +188,8 @@ def _check(settings: Settings) -> None:
 
 
 def _parse(name: str, text: str, kind: str) -> object:
+    if "Path" in kind:
+        return Path(text).expanduser().absolute()
     try:
         if "int" in kind:
             return int(text)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -21,6 +21,9 @@ from skerry.server.http import OPENAI_PREFIX, PREFIX, BodyGuard, RequestFrame, r
 from skerry.server.idempotency import IdempotentPosts
 from skerry.server.openapi import document
 from skerry.server.telemetry import ServerMetrics
+
+_FORM_BYTES: Final = 1024 * 1024
+"""A form with a file may be so much larger than the file."""
 
 
 def create_app(services: Services, settings: Settings, metrics: ServerMetrics | None = None) -> FastAPI:
@@ -44,9 +47,14 @@ def create_app(services: Services, settings: Settings, metrics: ServerMetrics | 
     _answer_errors(app, services)
     # The last one added is the outermost.
     app.add_middleware(IdempotentPosts, db=services.db, access=services.access, keys=services.idempotency)
-    app.add_middleware(BodyGuard, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyGuard, max_bytes=settings.max_body_bytes, streamed=streamed_bodies(settings))
     app.add_middleware(RequestFrame, metrics=metrics or ServerMetrics())
     return app
+
+
+def streamed_bodies(settings: Settings) -> dict[tuple[str, str], int]:
+    """Bodies that reach their route as they come, and how large they may be: the route has the exact limit."""
+    return {("POST", f"{OPENAI_PREFIX}/files"): settings.max_file_bytes + _FORM_BYTES}
 
 
 def _documented(app: FastAPI) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from skerry.artifacts.default import default_model
+from skerry.artifacts.default import default_models
 from skerry.db import migrate
 from skerry.db.database import Database
 from skerry.db.migrate import NewerDatabase
@@ -44,7 +44,8 @@ async def _first_start(settings: Settings, url: str, keyring: Keyring) -> None:
             async with db.transaction() as tx:
                 await services.fleet.discover_local(tx, discover())
         if {"server", "agent"} <= here and settings.default_model:
-            await services.catalogue.ensure_default_model(default_model())
+            for model in default_models():
+                await services.catalogue.ensure_default_model(model)
         await services.metering.keep_house()
     finally:
         await db.close()
@@ -53,9 +54,9 @@ async def _first_start(settings: Settings, url: str, keyring: Keyring) -> None:
 async def _organizations(services: Services) -> None:
     """The first organizations with keys and credit limits, so that their first request need not wait for one."""
     settings = services.settings
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
     await services.billing.bootstrap(settings.currency)
-    ensured = await credentials.ensure(services.identity, settings.home, f"http://{host}:{settings.port}")
+    ca_cert = str(settings.tls_cert) if settings.tls_cert else ""
+    ensured = await credentials.ensure(services.identity, settings.home, settings.url, ca_cert)
     if ensured.note:
         print(f"skerry: {ensured.note}", file=sys.stderr)  # noqa: T201
     async with services.db.transaction() as tx:

@@ -6,8 +6,13 @@ from decimal import Decimal
 from fastapi import APIRouter
 
 from skerry.artifacts import routes as artifacts_routes
+from skerry.artifacts.files import routes as files_routes
+from skerry.artifacts.files.model import BATCH, BATCH_OUTPUT, FileLimits, Purpose
+from skerry.artifacts.files.service import Files
+from skerry.artifacts.files.storage import LocalStorage
+from skerry.artifacts.hub.client import Hub
 from skerry.artifacts.model import EngineKind
-from skerry.artifacts.service import Catalogue
+from skerry.artifacts.service import Catalogue, HubHere
 from skerry.billing import routes as billing_routes
 from skerry.billing.service import Billing, KeyBudgets
 from skerry.compute import routes as compute_routes
@@ -20,10 +25,18 @@ from skerry.identity import routes as identity_routes
 from skerry.identity.access import Access
 from skerry.identity.service import Identity
 from skerry.inference import routes as inference_routes
+from skerry.inference.batches import routes as batches_routes
+from skerry.inference.batches.checking import BatchCheck
+from skerry.inference.batches.service import Batches
 from skerry.inference.engines.base import Driver
 from skerry.inference.engines.external import ExternalDriver
 from skerry.inference.engines.llamacpp.driver import LlamaCppDriver
-from skerry.inference.service import Inference
+from skerry.inference.engines.llamacpp.machine import this_machine
+from skerry.inference.engines.vllm.driver import VllmDriver
+from skerry.inference.estimates import Estimates
+from skerry.inference.requests import routes as requests_routes
+from skerry.inference.requests.service import RequestLog
+from skerry.inference.service import Endpoints, Inference
 from skerry.kernel.clock import Clock, SystemClock
 from skerry.metering import routes as metering_routes
 from skerry.metering.service import Metering
@@ -38,7 +51,7 @@ from skerry.server.events import EventFeed
 from skerry.server.health import Health, OperatorDoor, database_check, endpoint_check, engine_check
 from skerry.server.wiring import CataloguePricing
 
-TIMELINES = ("projects", "service-accounts", "api-keys", "workloads", "budgets")
+TIMELINES = ("projects", "service-accounts", "api-keys", "workloads", "budgets", "files", "batches")
 """Collections whose timelines are served by `server/events.py`; other domains mount their own."""
 
 
@@ -59,9 +72,13 @@ class Services:
     billing: Billing
     fleet: Fleet
     catalogue: Catalogue
+    files: Files
     engine: EmbeddedEngine
     compute: Compute
     inference: Inference
+    endpoints: Endpoints
+    batches: Batches
+    requests: RequestLog
     reports: Reports
     health: Health
     door: OperatorDoor
@@ -79,11 +96,23 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
     )
     engine = EmbeddedEngine(settings.agent_socket)
     compute = Compute(db, clock, keyring, events, outbox, {engine.name: engine})
+    drivers = _drivers(settings)
     catalogue = Catalogue(
-        db, clock, events, keyring, identity, platform=identity.platform, pricing=CataloguePricing(billing.prices)
+        db,
+        clock,
+        events,
+        keyring,
+        identity,
+        platform=identity.platform,
+        pricing=CataloguePricing(billing.prices),
+        engines=drivers,
+        hub=_hub(settings),
     )
-    inference = Inference(db, clock, events, keyring, catalogue, _drivers(settings))
+    inference = Inference(db, clock, events, keyring, catalogue, drivers)
     catalogue.observe(inference)
+    fleet = Fleet(db, clock)
+    endpoints = Endpoints(inference, compute, Estimates(db, clock, billing, fleet), identity)
+    files = _files(settings, db, clock, events, identity, metering)
     return Services(
         settings=settings,
         db=db,
@@ -96,11 +125,15 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
         access=access,
         metering=metering,
         billing=billing,
-        fleet=Fleet(db, clock),
+        fleet=fleet,
         catalogue=catalogue,
+        files=files,
         engine=engine,
         compute=compute,
         inference=inference,
+        endpoints=endpoints,
+        batches=Batches(db, clock, events, files, inference, billing.prices),
+        requests=RequestLog(db, clock, keyring, identity, billing.prices, days=settings.request_log_days),
         reports=Reports(db, metering, billing.prices),
         health=Health(
             {
@@ -124,18 +157,45 @@ def control_routers(services: Services) -> list[APIRouter]:
         fleet_routes.router(services.fleet, access),
         artifacts_routes.router(services.catalogue, access),
         compute_routes.router(services.compute, access),
-        inference_routes.router(services.inference, access),
+        inference_routes.router(services.inference, services.endpoints, access),
+        requests_routes.router(services.requests, access),
         reports_routes.router(services.reports, access),
     ]
 
 
 def openai_routers(services: Services) -> list[APIRouter]:
     """Routers below `/v1`; the hot paths are the gateway's own."""
-    return [inference_routes.openai_router(services.inference, services.access)]
+    access = services.access
+    return [
+        inference_routes.openai_router(services.inference, access),
+        files_routes.openai_router(services.files, access),
+        batches_routes.openai_router(services.batches, access),
+    ]
+
+
+def _files(
+    settings: Settings, db: Database, clock: Clock, events: EventLog, identity: Identity, metering: Metering
+) -> Files:
+    """Who brings a new purpose adds its row here."""
+    storage = LocalStorage(settings.files, settings.files_keep_free_bytes)
+    limits = FileLimits(settings.max_file_bytes, settings.files_quota_bytes, settings.files_quota_count)
+    purposes = [Purpose(BATCH, BatchCheck), Purpose(BATCH_OUTPUT, uploads=False)]
+    return Files(db, clock, events, identity, metering, storage, limits, purposes)
+
+
+def _hub(settings: Settings) -> HubHere | None:
+    if not settings.hub_url:
+        return None
+    return HubHere(Hub(settings.hub_url, settings.hub_token), settings.state / "models")
 
 
 def _drivers(settings: Settings) -> dict[EngineKind, Driver]:
-    return {
+    drivers: dict[EngineKind, Driver] = {
         EngineKind.EXTERNAL: ExternalDriver(),
-        EngineKind.LLAMACPP: LlamaCppDriver(settings.replica_memory_bytes),
+        EngineKind.LLAMACPP: LlamaCppDriver(settings.replica_memory_bytes, most_slots=this_machine().slots),
     }
+    if settings.vllm_python:
+        drivers[EngineKind.VLLM] = VllmDriver(
+            settings.vllm_python, settings.vllm_accelerators, settings.vllm_device, settings.vllm_tool_parser
+        )
+    return drivers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )  # `skerry status` reads the file, and should not wait for a database library
 
 FILE: Final = "credentials.toml"
-_FIELDS: Final = ("url", "operator_key", "project_key")
+_FIELDS: Final = ("url", "operator_key", "project_key", "ca_cert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Credentials:
     url: str
     operator_key: str
     project_key: str
+    ca_cert: str = ""
+    """The public port's certificate where it speaks HTTPS: it may vouch for itself."""
 
     def __repr__(self) -> str:
         return f"Credentials(url={self.url!r}, …)"
@@ -38,7 +40,7 @@ class Ensured:
     note: str
 
 
-async def ensure(identity: "Identity", home: Path, url: str) -> Ensured:
+async def ensure(identity: "Identity", home: Path, url: str, ca_cert: str = "") -> Ensured:
     """Make what the first start makes, and see to it that the file has two keys that work.
 
     Keys whose file was lost cannot be shown again: new ones are made beside them, and the note says so.
@@ -56,7 +58,7 @@ async def ensure(identity: "Identity", home: Path, url: str) -> Ensured:
         note = f"{why}: made a new {which}. Earlier keys still work where they did: `skerry keys` lists them."
     assert operator_key is not None
     assert project_key is not None
-    credentials = Credentials(url, operator_key, project_key)
+    credentials = Credentials(url, operator_key, project_key, ca_cert)
     if credentials != before:
         write(home, credentials)
     return Ensured(credentials, note)
@@ -66,18 +68,20 @@ def read(home: Path) -> Credentials | None:
     """None where there is no file, or none that can be read as one."""
     content = _content(home)
     values = [content.get(name) for name in _FIELDS]
-    url, operator_key, project_key = (value if isinstance(value, str) else "" for value in values)
-    return Credentials(url, operator_key, project_key) if operator_key or project_key else None
+    url, operator_key, project_key, ca_cert = (value if isinstance(value, str) else "" for value in values)
+    return Credentials(url, operator_key, project_key, ca_cert) if operator_key or project_key else None
 
 
 def write(home: Path, credentials: Credentials) -> None:
     """Whole or not at all, and never readable by others, not even for a moment. Profiles in the file are kept."""
     draft = home / f".{FILE}.{secrets.token_hex(4)}"
-    ours = dict(zip(_FIELDS, (credentials.url, credentials.operator_key, credentials.project_key), strict=True))
+    fields = credentials.url, credentials.operator_key, credentials.project_key, credentials.ca_cert
+    ours = {name: value for name, value in zip(_FIELDS, fields, strict=True) if value}
+    kept = {name: value for name, value in _content(home).items() if name not in _FIELDS}
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(tomli_w.dumps({**_content(home), **ours}))
+            file.write(tomli_w.dumps({**ours, **kept}))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(home / FILE)

@@ -4,7 +4,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
@@ -80,44 +81,37 @@ class BodyGuard:
     """Reads the body whole before the app sees the request, and refuses what is too large or cannot be stored.
 
     Strings with NUL and lone surrogates are valid JSON, but PostgreSQL cannot hold them: 422, not a 500 deep inside.
+    Bodies of `streamed` (the most bytes by method and path) reach the app as they come, counted and nothing else.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, streamed: Mapping[tuple[str, str], int] = MappingProxyType({})
+    ) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        most = self.streamed.get((scope["method"], scope["path"]))
         try:
             _check_target(scope)
             headers = dict(scope["headers"])
-            self._check_framing(headers, [name for name, _ in scope["headers"]])
-            body = await self._read(receive)
+            _check_framing(headers, [name for name, _ in scope["headers"]], self.max_bytes if most is None else most)
+            body = await self._read(receive) if most is None else b""
             if body is None:
                 return  # the client went away
             check_text(body)
         except SkerryError as error:
             await send_rendered(send, render(error, scope["path"]))
             return
+        if most is not None:
+            await self.app(scope, counted(receive, most), send)
+            return
         scope["state"]["body"] = body
         await self.app(scope, replay(body, receive), send)
-
-    def _check_framing(self, headers: dict[bytes, bytes], names: list[bytes]) -> None:
-        length = headers.get(b"content-length")
-        if length is None:
-            return
-        if b"transfer-encoding" in headers or names.count(b"content-length") > 1:
-            raise Malformed(
-                "Content-Length came together with Transfer-Encoding or twice: where the body ends is not clear.",
-                code="ambiguous_length",
-            )
-        if not length.isdigit():
-            raise Malformed("Content-Length is not a number.", code="bad_length")
-        # Many digits are more than any limit; int() of too many would raise.
-        if len(length) > 18 or int(length) > self.max_bytes:
-            raise self._too_large()
 
     async def _read(self, receive: Receive) -> bytes | None:
         chunks: list[bytes] = []
@@ -129,13 +123,10 @@ class BodyGuard:
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self.max_bytes:
-                raise self._too_large()
+                raise _too_large(self.max_bytes)
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body is larger than {self.max_bytes} bytes.", suggestion="Send less at once.")
 
 
 def check_text(body: bytes) -> None:
@@ -173,6 +164,21 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def counted(receive: Receive, most: int) -> Receive:
+    """The same body; raises TooLarge to whoever reads past `most` bytes of it."""
+    size = 0
+
+    async def counting() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise _too_large(most)
+        return message
+
+    return counting
 
 
 def route_template(scope: Scope) -> str | None:
@@ -223,6 +229,26 @@ def _origin(headers: dict[bytes, bytes], scope: Scope) -> str:
         return given.decode()
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _check_framing(headers: dict[bytes, bytes], names: list[bytes], most: int) -> None:
+    length = headers.get(b"content-length")
+    if length is None:
+        return
+    if b"transfer-encoding" in headers or names.count(b"content-length") > 1:
+        raise Malformed(
+            "Content-Length came together with Transfer-Encoding or twice: where the body ends is not clear.",
+            code="ambiguous_length",
+        )
+    if not length.isdigit():
+        raise Malformed("Content-Length is not a number.", code="bad_length")
+    # Many digits are more than any limit; int() of too many would raise.
+    if len(length) > 18 or int(length) > most:
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {most} bytes.", suggestion="Send less at once.")
 
 
 def _check_target(scope: Scope) -> None:

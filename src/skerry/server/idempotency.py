@@ -17,10 +17,12 @@ from skerry.identity.rules import SECRET_PREFIX
 from skerry.kernel.errors import FieldError, Malformed, SkerryError
 from skerry.runtime.idempotency import KEY_MAX, Idempotency, Stored, hash_body
 from skerry.server.errors import Rendered, render
-from skerry.server.http import PREFIX, send_rendered
+from skerry.server.http import OPENAI_PREFIX, PREFIX, send_rendered
 
 HEADER: Final = b"idempotency-key"
 REPLAYED: Final = "idempotent-replayed"
+BATCHES: Final = f"{OPENAI_PREFIX}/batches"
+"""The one creating path of `/v1` that costs money and is not hot."""
 
 _AT_ONCE: Final = 4
 """Each holds one connection while the use case takes another: more could eat up the pool between them."""
@@ -138,7 +140,7 @@ class _Collected:
 
 
 def _header(scope: Scope) -> bytes | None:
-    if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(PREFIX):
+    if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith((PREFIX, BATCHES)):
         return None
     return next((value for name, value in scope["headers"] if name == HEADER), None)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -19,6 +19,8 @@ from skerry.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from skerry.runtime.secrets import BadKeyring, Keyring
 from skerry.runtime.settings import BadSetting, Settings
 from skerry.server import role as roles
+from skerry.server.certificate import TLS_FD, BadCertificate, in_memory, read_pem
+from skerry.server.handover import Handover
 from skerry.server.layout import BadLayout, Layout
 from skerry.server.roles import PARENT, ROLES_HERE
 from skerry.server.status import STATUS_FILE, write_status
@@ -30,6 +32,8 @@ DATABASE_POLL_SECONDS = 0.2
 ASKED_SECONDS = 0.3
 """Whoever asks for the status holds the lock for a moment, too."""
 IDLE_SECONDS = 1.0
+MARGIN_SECONDS = 4.0
+"""A gateway needs so much longer than its drain to write down and close everything."""
 ALL_ROLES = ("agent", "server", "controller", "gateway", "shipper")
 STOP_ORDER = ("gateway", "shipper", "controller", "server", "agent")
 
@@ -65,6 +69,11 @@ class Launcher:
     _sockets: dict[str, socket.socket] = field(default_factory=dict)
     _supervisor: Supervisor | None = None
     _wakeup: tuple[int, int] = (-1, -1)
+    _handover: Handover | None = None
+    _news: tuple[int, int] = (-1, -1)
+    _certificate: int = -1
+    _terminal: bool = False
+    _reloading: bool = False
 
     def run(self) -> None:
         """Start everything and stay until SIGTERM or SIGINT. Raises CannotStart."""
@@ -75,7 +84,7 @@ class Launcher:
             self._start_database()
             self._open_gate()
             self._stay()
-        except (BadLayout, EmbeddedPostgresError, BadKeyring, BadSetting) as error:
+        except (BadLayout, EmbeddedPostgresError, BadKeyring, BadSetting, BadCertificate) as error:
             raise CannotStart(str(error)) from error
         finally:
             self._close()
@@ -87,16 +96,30 @@ class Launcher:
         self._lock = _lock_home(self.settings.home)
         Keyring.load(self.settings.home)
         if "gateway" in self.options.roles:
+            self._certificate = self._read_certificate()
             self._sockets["gateway"] = _listen(self.settings.host, self.settings.port)
+            self._sockets["internal"] = _listen_unix(self._layout, "gateway.sock")
         self._lifeline = os.pipe()
         self._wakeup = os.pipe()
         for descriptor in self._wakeup:
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(self._wakeup[1])
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._terminal = os.isatty(0)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self._supervisor = Supervisor(self._layout.state / "logs", self._write_status)
         self._supervisor.watch(self._wakeup[0])
+        if "gateway" in self.options.roles:
+            self._news = os.pipe()
+            drain = self.settings.answer_timeout_seconds
+            self._handover = Handover(self._supervisor, lambda: self._process("gateway"), _note, drain)
+            self._supervisor.watch(self._news[0], self._handover.heard)
+
+    def _read_certificate(self) -> int:
+        """A descriptor of certificate and key; -1 where the port speaks plain HTTP. Raises BadCertificate."""
+        if self.settings.tls_cert is None or self.settings.tls_key is None:
+            return -1
+        return in_memory(read_pem(self.settings.tls_cert, self.settings.tls_key))
 
     def _choose_database(self) -> None:
         assert self._layout is not None
@@ -152,7 +175,7 @@ class Launcher:
         url = urlsplit(self.settings.server_url)
         if url.scheme == "http" and url.hostname and url.port:
             return _listen(url.hostname, url.port)
-        return _listen_unix(layout)
+        return _listen_unix(layout, "server.sock")
 
     def _open_gate(self) -> None:
         for descriptor in self._gate:
@@ -172,22 +195,29 @@ class Launcher:
             "SKERRY_DATABASE_URL": self._url,
             "SKERRY_HOST": self.settings.host,
             "SKERRY_PORT": str(self.settings.port),
+            "SKERRY_TLS_CERT": str(self.settings.tls_cert or ""),
+            "SKERRY_TLS_KEY": str(self.settings.tls_key or ""),
             PARENT: str(os.getpid()),
             ROLES_HERE: ",".join(self.options.roles),
             roles.VIRTUAL_NODES: str(self.options.virtual_nodes),
         }
         descriptors: list[int] = []
-        for name, variable, opened in (
-            ("gateway", roles.GATEWAY_FD, self._sockets.get("gateway")),
-            ("server", roles.SERVER_FD, self._sockets.get("server")),
+        sockets = {name: opened.fileno() for name, opened in self._sockets.items()}
+        for name, variable, descriptor in (
+            ("gateway", roles.GATEWAY_FD, sockets.get("gateway", -1)),
+            ("gateway", roles.INTERNAL_FD, sockets.get("internal", -1)),
+            ("gateway", roles.NEWS_FD, self._news[1]),
+            ("gateway", TLS_FD, self._certificate),
+            ("server", roles.SERVER_FD, sockets.get("server", -1)),
+            ("agent", roles.LIFELINE_FD, self._lifeline[0]),
         ):
-            if role == name and opened is not None:
-                descriptors.append(opened.fileno())
-                environment[variable] = str(opened.fileno())
-        if role == "agent":
-            descriptors.append(self._lifeline[0])
-            environment[roles.LIFELINE_FD] = str(self._lifeline[0])
-        return Process(role, environment, tuple(descriptors))
+            if role == name and descriptor >= 0:
+                descriptors.append(descriptor)
+                environment[variable] = str(descriptor)
+        process = Process(role, environment, tuple(descriptors))
+        if role == "gateway":
+            process.grace_seconds = self.settings.drain_seconds + MARGIN_SECONDS
+        return process
 
     # --- stay
     def _stay(self) -> None:
@@ -196,6 +226,9 @@ class Launcher:
         while not self._stopping:
             self._keep_database()
             self._supervisor.poll()
+            if self._handover is not None:
+                self._reload(self._handover)
+                self._handover.step()
             if time.monotonic() - shown > IDLE_SECONDS:
                 shown = time.monotonic()
                 self._write_status()
@@ -213,8 +246,27 @@ class Launcher:
             time.sleep(1.0)
         self._write_status()
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+    def _reload(self, handover: Handover) -> None:
+        """After SIGHUP: the certificate anew, and a gateway that has it."""
+        if not self._reloading:
+            return
+        self._reloading = False
+        try:
+            fresh = self._read_certificate()
+        except BadCertificate as error:
+            handover.fail(str(error))
+            return
+        if fresh >= 0:
+            # Under the old number, which the processes know that are started from now on.
+            os.dup2(fresh, self._certificate, inheritable=False)
+            os.close(fresh)
+        handover.begin()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and not (self._terminal and not os.isatty(0)):
+            self._reloading = True
+        else:
+            self._stopping = True  # SIGHUP of a terminal that was closed, too
 
     def _write_status(self) -> None:
         if self._layout is None or self._supervisor is None:
@@ -224,20 +276,16 @@ class Launcher:
             alive = self._database.poll() is None
             rows.append({"role": "database", "pid": self._database.pid, "status": "running" if alive else "restarting"})
         for process in self._supervisor.processes:
-            row: dict[str, object] = {
-                "role": process.role,
-                "pid": process.pid,
-                "status": "running" if process.pid else "restarting",
-            }
+            row: dict[str, object] = {"role": process.role, "pid": process.pid, "status": process.status}
             if process.reason:
                 row["reason"] = process.reason
             rows.append(row)
-        write_status(self._layout.state, self._public_url(), __version__, rows)
-
-    def _public_url(self) -> str:
-        host = self.settings.host
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{self.settings.port}"
+        about: dict[str, object] = {"url": self.settings.url, "local_url": self.settings.local_url}
+        if self.settings.tls_cert is not None:
+            about["certificate"] = str(self.settings.tls_cert)
+        if self._handover is not None:
+            about["reload"] = asdict(self._handover.outcome)
+        write_status(self._layout.state, {**about, "version": __version__, "processes": rows})
 
     # --- end
     def _close(self) -> None:
@@ -250,7 +298,7 @@ class Launcher:
             self._database.stop()
         if self._layout is not None and self._lock >= 0:
             (self._layout.state / "run" / STATUS_FILE).unlink(missing_ok=True)
-        for descriptor in (*self._gate, *self._lifeline, self._lock):
+        for descriptor in (*self._gate, *self._lifeline, *self._news, self._certificate, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -305,8 +353,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return opened
 
 
-def _listen_unix(layout: Layout) -> socket.socket:
-    path = layout.state / "run" / "server.sock"
+def _listen_unix(layout: Layout, name: str) -> socket.socket:
+    path = layout.state / "run" / name
     path.unlink(missing_ok=True)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     opened.bind(str(path))
@@ -328,6 +376,11 @@ def say_json(descriptor: int) -> Say:
             return  # whoever waited has gone
 
     return say
+
+
+def _note(words: str) -> None:
+    """What happens after the start: on the terminal, or in `launcher.log`."""
+    say_plain("reload", words)
 
 
 def say_plain(stage: str, words: str) -> None:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from skerry.runtime.settings import BadSetting, Settings
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         from skerry.server.bootstrap import bootstrap  # noqa: PLC0415 - the launcher does not need the services
 
         return bootstrap(settings)
-    if given.command in ("status", "down", "where"):
+    if given.command in ("status", "down", "where", "reload"):
         return _ask(given.command, settings, given.json)
     if given.detach:
         return _detach(settings, given)
@@ -46,9 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skerry", description="Start and look after a cloud on this machine.")
-    parser.add_argument("command", choices=["up", "down", "status", "where", "bootstrap", *ROLES])
+    parser.add_argument("command", choices=["up", "down", "reload", "status", "where", "bootstrap", *ROLES])
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--detach", action="store_true")
     parser.add_argument("--engine", choices=["embedded", "slurm"], default="embedded")
     parser.add_argument("--virtual-nodes", type=int, default=1)
@@ -62,6 +65,12 @@ def _settings(given: argparse.Namespace) -> Settings:
         settings = replace(settings, host=given.host)
     if given.port is not None:
         settings = replace(settings, port=given.port)
+    if given.tls_cert is not None:
+        settings = replace(settings, tls_cert=given.tls_cert.expanduser().absolute())
+    if given.tls_key is not None:
+        settings = replace(settings, tls_key=given.tls_key.expanduser().absolute())
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise BadSetting("--tls-cert and --tls-key belong together: give both, or neither")
     if not 0 < settings.port < 65536:
         raise BadSetting(f"--port {settings.port} is not a port: choose one from 1 to 65535")
     if given.engine != "embedded":
@@ -99,6 +108,8 @@ def _detach(settings: Settings, given: argparse.Namespace) -> int:
         return _fail(f"{settings.home} cannot be used: {error.strerror}")
     reader, writer = os.pipe()
     arguments = [given.command, "--host", settings.host, "--port", str(settings.port), "--engine", given.engine]
+    if settings.tls_cert is not None:
+        arguments += ["--tls-cert", str(settings.tls_cert), "--tls-key", str(settings.tls_key)]
     with log_file.open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "skerry.server", *arguments],
@@ -123,6 +134,15 @@ def _ask(command: str, settings: Settings, as_json: bool) -> int:
             return _fail(str(error), 1)
         _print({"stopped": ended} if as_json else "stopped" if ended else f"nothing runs in {settings.home}")
         return 0
+    if command == "reload":
+        try:
+            ok, words = status.reload(settings)
+        except TimeoutError as error:
+            return _fail(str(error), 1)
+        if not ok and not as_json:
+            return _fail(words, 1)
+        _print({"reloaded": ok, "text": words} if as_json else words)
+        return 0 if ok else 1
     found = status.read_status(settings)
     if found is None:
         idle: dict[str, Any] = {"url": None, "version": None, "ready": False, "processes": []}

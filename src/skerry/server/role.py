@@ -20,13 +20,16 @@ from skerry.runtime import log
 from skerry.runtime.privileges import control_user, drop_to, end_with_parent
 from skerry.runtime.secrets import Keyring
 from skerry.runtime.settings import Settings
+from skerry.server import certificate
 from skerry.server.context import RoleContext
 from skerry.server.roles import KEEPS_ROOT, PARENT
 
 GATEWAY_FD = "SKERRY_GATEWAY_FD"
+INTERNAL_FD = "SKERRY_INTERNAL_FD"
 SERVER_FD = "SKERRY_SERVER_FD"
 GATE_FD = "SKERRY_GATE_FD"
 LIFELINE_FD = "SKERRY_LIFELINE_FD"
+NEWS_FD = "SKERRY_NEWS_FD"
 VIRTUAL_NODES = "SKERRY_VIRTUAL_NODES"
 
 Run = Callable[[RoleContext], Awaitable[None]]
@@ -57,7 +60,7 @@ def run_role(name: str) -> int:
 
 
 def _context(settings: Settings) -> RoleContext:
-    lifeline = os.environ.get(LIFELINE_FD)
+    lifeline, news = os.environ.get(LIFELINE_FD), os.environ.get(NEWS_FD)
     return RoleContext(
         settings,
         Keyring.load(settings.home),
@@ -65,9 +68,22 @@ def _context(settings: Settings) -> RoleContext:
         _inherited(GATEWAY_FD),
         _inherited(SERVER_FD),
         tls=ssl.create_default_context(),
+        certificate=_certificate(),
+        internal_socket=_inherited(INTERNAL_FD),
         lifeline_fd=int(lifeline) if lifeline else None,
+        news_fd=int(news) if news else None,
         virtual_nodes=int(os.environ.get(VIRTUAL_NODES) or 1),
     )
+
+
+def _certificate() -> ssl.SSLContext | None:
+    """Made before root is dropped; afterwards no descriptor leads to the key any more."""
+    text = os.environ.pop(certificate.TLS_FD, None)
+    if not text:
+        return None
+    made = certificate.server_context(int(text))
+    os.close(int(text))
+    return made
 
 
 def _wait_at_gate() -> None:
@@ -94,13 +110,25 @@ def _tune_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def _stop(context: RoleContext) -> None:
+    context.hurried.set()
+    context.stopping.set()
+
+
+def _hand_over(context: RoleContext) -> None:
+    context.handed_over = True
+    context.stopping.set()
+
+
 def _run(name: str, module: ModuleType, context: RoleContext) -> int:
     logger = structlog.get_logger(name)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, context.stopping.set)
+            loop.add_signal_handler(number, _stop, context)
+        loop.add_signal_handler(signal.SIGQUIT, _hand_over, context)
+        loop.add_signal_handler(signal.SIGHUP, logger.info, "reload_is_the_launchers_matter")
         logger.info("started", pid=os.getpid(), uid=os.geteuid())
         await module.run(context)
 

@@ -31,10 +31,18 @@ class Process:
     """Monotonic seconds of the next start, where it is not running."""
     reason: str = ""
     restarts: int = 0
+    once: bool = False
+    """Whether it is not started again when it ends: it has a successor, or is one on trial."""
+    phase: str = "running"
+    """What it does while it is alive, in the words of `skerry status`."""
 
     @property
     def pid(self) -> int | None:
         return self.child.pid if self.child is not None and self.child.returncode is None else None
+
+    @property
+    def status(self) -> str:
+        return self.phase if self.pid else "restarting"
 
 
 @dataclass(slots=True, eq=False)
@@ -47,9 +55,9 @@ class Supervisor:
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _watched: dict[int, int] = field(default_factory=dict)
 
-    def watch(self, descriptor: int) -> None:
-        """Wake up `pause` when this can be read."""
-        self._selector.register(descriptor, selectors.EVENT_READ)
+    def watch(self, descriptor: int, heard: Callable[[bytes], None] = lambda _: None) -> None:
+        """Wake up `pause` when this can be read; `heard` is given what was."""
+        self._selector.register(descriptor, selectors.EVENT_READ, heard)
 
     def start(self, process: Process) -> None:
         if process not in self.processes:
@@ -72,10 +80,12 @@ class Supervisor:
     def poll(self, except_for: Sequence[str] = ()) -> None:
         """Notice who has died, and start again who is due."""
         now = time.monotonic()
-        for process in self.processes:
+        for process in list(self.processes):
             if process.child is not None and process.child.poll() is not None:
                 self._note_death(process, now)
-            if process.child is None and now >= process.due and process.role not in except_for:
+            if process.child is None and process.once:
+                self.processes.remove(process)
+            elif process.child is None and now >= process.due and process.role not in except_for:
                 process.restarts += 1
                 self.start(process)
             _cut_log(self.logs / f"{process.role}.log")
@@ -89,18 +99,19 @@ class Supervisor:
                 self._watched.pop(key.fd)
                 os.close(key.fd)
             else:
-                os.read(key.fd, 4096)
+                key.data(os.read(key.fd, 4096))
 
     def stop(self, role: str) -> None:
-        """End one role: SIGTERM, its grace, then SIGKILL."""
-        for process in [process for process in self.processes if process.role == role]:
+        """End one role, all processes of it at once: SIGTERM, their grace, then SIGKILL."""
+        ending = [process for process in self.processes if process.role == role]
+        deadline = time.monotonic() + max((process.grace_seconds for process in ending), default=0.0)
+        for process in ending:
             self.processes.remove(process)
-            child = process.child
-            if child is None or child.poll() is not None:
-                continue
-            child.send_signal(signal.SIGTERM)
+            if process.child is not None and process.child.poll() is None:
+                process.child.send_signal(signal.SIGTERM)
+        for child in [process.child for process in ending if process.child is not None]:
             try:
-                child.wait(process.grace_seconds)
+                child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()

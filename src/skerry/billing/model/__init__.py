@@ -17,6 +17,7 @@ from skerry.billing.model.balances import (
     TargetKind,
 )
 from skerry.billing.model.prices import (
+    RATED_BY,
     SELECTORS,
     Charge,
     ChargeBy,
@@ -28,10 +29,12 @@ from skerry.billing.model.prices import (
     Timeline,
     TokenPrice,
     TokenSchedule,
+    batch_atto,
     exact_sum,
 )
 
 __all__ = [
+    "RATED_BY",
     "SELECTORS",
     "Account",
     "AccountKind",
@@ -57,5 +60,6 @@ __all__ = [
     "Timeline",
     "TokenPrice",
     "TokenSchedule",
+    "batch_atto",
     "exact_sum",
 ]

@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 from enum import StrEnum
 
 from skerry.kernel.money import unit_price_to_atto
-from skerry.metering.model import Meter, UsageSum
+from skerry.metering.model import BATCHED, Meter, UsageSum
 
 
 class ChargeBy(StrEnum):
@@ -20,6 +20,8 @@ class ChargeBy(StrEnum):
 
 SELECTORS = ("model", "sku", "site", "capacity_class", "charge_by")
 """Dimensions that a price may depend on, the weightiest first: what is sold, where, out of what, and how."""
+RATED_BY = (*SELECTORS, BATCHED)
+"""What usage has to be grouped by before it is rated: batches have their own price, and must not mix with the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,15 @@ class TokenSchedule:
 
     currency: str
     prices: tuple[TokenPrice, ...]
+
+
+def batch_atto(atto: int) -> int:
+    """What one base unit costs in a batch: half, in whole atto-units.
+
+    Gateways halve the prices of their schedules with it, and rating those of the book: so the cost on an answer and the
+    charge made from it stay one number.
+    """
+    return atto // 2
 
 
 def exact_sum(costs: Iterable[Decimal]) -> Decimal:

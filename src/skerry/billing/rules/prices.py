@@ -5,9 +5,19 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from skerry.billing.model import SELECTORS, Charge, Contract, Price, PriceBook, PriceTarget, Timeline, TokenPrice
+from skerry.billing.model import (
+    SELECTORS,
+    Charge,
+    Contract,
+    Price,
+    PriceBook,
+    PriceTarget,
+    Timeline,
+    TokenPrice,
+    batch_atto,
+)
 from skerry.kernel.windows import Window
-from skerry.metering.model import Meter, MeterFamily, UsageSum
+from skerry.metering.model import BATCHED, Meter, MeterFamily, UsageSum
 
 
 def carries_money(meter: Meter, charge_by: str | None) -> bool:
@@ -84,7 +94,7 @@ def book_at(books: Sequence[PriceBook], moment: datetime) -> PriceBook:
 def rate(pieces: Iterable[UsageSum], prices: Timeline, contract: Contract | None = None) -> list[Charge]:
     """What each piece of usage costs. Pieces do not reach across a cut: `segment` says which book is theirs.
 
-    Their groups must have all of `SELECTORS`. Costs are exact.
+    Their groups must have all of `RATED_BY`: what belongs to a batch costs half. Costs are exact.
     """
     tariffs = [Tariff(book.prices) for book in prices.books]
     own = Tariff(contract.prices) if contract else None
@@ -115,11 +125,16 @@ class TokenTariffs:
 
 
 def _charge(piece: UsageSum, tariff: Tariff, own: Tariff | None) -> Charge:
-    list_cost = exact_cost(piece.quantity, tariff.atto(piece.meter, piece.groups))
+    list_cost = _cost(piece, tariff)
     contracted = list_cost
     if own is not None and own.find(piece.meter, piece.groups) is not None:
-        contracted = exact_cost(piece.quantity, own.atto(piece.meter, piece.groups))
+        contracted = _cost(piece, own)
     return Charge(piece, list_cost, contracted, contracted)
+
+
+def _cost(piece: UsageSum, tariff: Tariff) -> Decimal:
+    atto = tariff.atto(piece.meter, piece.groups)
+    return exact_cost(piece.quantity, batch_atto(atto) if piece.groups.get(BATCHED) else atto)
 
 
 def _token_price(since: datetime, tariff: Tariff, dims: Mapping[str, str]) -> TokenPrice:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from skerry.billing.errors import CreditLimitIsOperators, NotABudget, UnknownBudget
 from skerry.billing.model import (
-    SELECTORS,
+    RATED_BY,
     Account,
     AccountKind,
     Balance,
@@ -230,7 +230,7 @@ class Budgets:
             return 0
         window = Window(period.start, floor_hour(now) + timedelta(hours=1))
         prices = await self.prices.timeline(tx, window)
-        query = UsageQuery(window, (*SELECTORS, "key"))
+        query = UsageQuery(window, (*RATED_BY, "key"))
         pieces = await self.metering.rollups(tx, account.project, query, prices.cuts)
         if account.target.kind is TargetKind.KEY:
             pieces = [piece for piece in pieces if piece.groups["key"] == account.target.id]

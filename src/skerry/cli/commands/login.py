@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,9 +36,11 @@ def login(
             "/"
         )
         key = _read_key(api_key_stdin)
-        with Skerry(address, key) as client:
+        trusted = os.environ.get("SKERRY_CA_CERT")
+        ca_cert = str(Path(trusted).absolute()) if trusted else None
+        with Skerry(address, key, ca_cert=ca_cert) as client:
             me = client.whoami()
-        stored = credentials.with_profile(name, url=address, api_key=key)
+        stored = credentials.with_profile(name, url=address, api_key=key, ca_cert=ca_cert)
         stored.save()
         plain_use = name == DEFAULT_PROFILE and not any(
             credentials.content.get(k) for k in ("project_key", "operator_key")

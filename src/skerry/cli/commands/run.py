@@ -29,13 +29,22 @@ def up(
         Literal["embedded", "slurm"] | None, typer.Option(help="What starts work. [default: embedded]")
     ] = None,
     virtual_nodes: Annotated[int | None, typer.Option(min=1, help="Divide this machine into so many nodes.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="Speak HTTPS with this certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="The certificate's private key.")] = None,
 ) -> None:
     """Start a cloud on this machine.
 
     Without --detach it stays in the foreground; Ctrl-C stops it.
     """
     # Only what was said is passed on: the server's own settings decide the rest.
-    options = {"--port": port, "--host": host, "--engine": engine, "--virtual-nodes": virtual_nodes}
+    options = {
+        "--port": port,
+        "--host": host,
+        "--engine": engine,
+        "--virtual-nodes": virtual_nodes,
+        "--tls-cert": tls_cert,
+        "--tls-key": tls_key,
+    }
     args = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     become("up", *args, *(["--detach"] if detach else []))
 
@@ -44,6 +53,16 @@ def up(
 def down(as_json: Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")] = False) -> None:
     """Stop the cloud on this machine."""
     become("down", *(["--json"] if as_json else []))
+
+
+@app.command()
+def reload(as_json: Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")] = False) -> None:
+    """Replace the gateway and its certificate without cutting an answer.
+
+    The new gateway reads the certificate anew, and serves before the old one ends, which finishes
+    what it has. Where the new one does not come up, nothing changes.
+    """
+    become("reload", *(["--json"] if as_json else []))
 
 
 @app.command(context_settings=FORWARDING)

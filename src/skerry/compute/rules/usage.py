@@ -1,15 +1,13 @@
 """Usage facts of an attempt: one for each clock hour, closed at the hour's or the attempt's end. Pure."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from skerry.compute.model import Attempt, Workload
-from skerry.kernel.clock import floor_hour, rfc3339
+from skerry.kernel.clock import floor_hour, hours, rfc3339
 from skerry.kernel.ids import derived_uuid
 from skerry.metering.model import Dims, Meter, UsageFact
 
 _SECOND = timedelta(seconds=1)
-_HOUR = timedelta(hours=1)
 
 
 def closed_facts(workload: Workload, attempt: Attempt, through: datetime) -> list[UsageFact]:
@@ -26,14 +24,6 @@ def closed_facts(workload: Workload, attempt: Attempt, through: datetime) -> lis
         for t0, t1 in hours(begin, through)
         if (quantity := attempt.accelerators * _seconds(attempt.ready_at, t0, t1)) > 0
     ]
-
-
-def hours(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The interval cut at full hours; nothing where it is empty."""
-    while begin < end:
-        cut = min(floor_hour(begin) + _HOUR, end)
-        yield begin, cut
-        begin = cut
 
 
 def _seconds(ready: datetime, t0: datetime, t1: datetime) -> int:

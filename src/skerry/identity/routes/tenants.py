@@ -8,7 +8,14 @@ from skerry.identity.access import Access, ProjectRef
 from skerry.identity.model import Principal, Scope
 from skerry.identity.schemas.base import Listing, Paging
 from skerry.identity.schemas.keys import WhoamiOut
-from skerry.identity.schemas.tenants import OrganizationBody, OrganizationOut, ProjectBody, ProjectChange, ProjectOut
+from skerry.identity.schemas.tenants import (
+    OrganizationBody,
+    OrganizationChange,
+    OrganizationOut,
+    ProjectBody,
+    ProjectChange,
+    ProjectOut,
+)
 from skerry.identity.service import Identity
 
 OrganizationRef = Annotated[
@@ -50,6 +57,14 @@ def _add_organizations(routes: APIRouter, service: Identity, access: Access) -> 
     async def get_organization(principal: Operator, organization: str) -> OrganizationOut:
         return OrganizationOut.of(await service.tenants.resolve_organization(principal, organization))
 
+    @routes.patch("/organizations/{organization}")
+    async def update_organization(principal: Operator, organization: str, body: OrganizationChange) -> OrganizationOut:
+        """Its limits hold for all its projects together; a `free` one is slowed first when demand surges."""
+        changed = await service.changes.update_organization(
+            principal, organization, limits=body.to_limits(), tier=body.tier
+        )
+        return OrganizationOut.of(changed)
+
 
 def _add_projects(routes: APIRouter, service: Identity, access: Access) -> None:
     Reader = Annotated[Principal, Depends(access.project(Scope.READ))]
@@ -81,7 +96,5 @@ def _add_projects(routes: APIRouter, service: Identity, access: Access) -> None:
 
     @routes.patch("/projects/{id}")
     async def update_project(principal: Writer, id: str, body: ProjectChange) -> ProjectOut:
-        project = await service.tenants.update_project(
-            principal, id, trusted=body.trusted, jurisdictions=body.jurisdictions
-        )
-        return ProjectOut.of(project)
+        """Its organization decides its limits (keys of the home project); a key of its own may lower them."""
+        return ProjectOut.of(await service.changes.update_project(principal, id, body.to_changes()))

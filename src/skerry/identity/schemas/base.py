@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from skerry.identity.model import RateLimits
 from skerry.kernel.clock import require_utc
 from skerry.kernel.money import parse_amount
 from skerry.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest
@@ -54,10 +55,34 @@ Amount = Annotated[str, StringConstraints(max_length=40), AfterValidator(_decima
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+
 class Wire(BaseModel):
     """Unknown fields are refused: a misspelt limit must not be silence."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class RateLimitsBody(Wire):
+    """What is not given is not limited."""
+
+    requests_per_minute: Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)] | None = None
+    tokens_per_minute: Annotated[int, Field(strict=True, ge=1, le=INT64_MAX)] | None = None
+    concurrent_requests: Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)] | None = None
+    """Requests under way at once: waiting, or being answered."""
+
+    def to_rates(self) -> RateLimits:
+        return RateLimits(self.requests_per_minute, self.tokens_per_minute, self.concurrent_requests)
+
+    @classmethod
+    def of_rates(cls, limits: RateLimits) -> "RateLimitsBody":
+        return cls(
+            requests_per_minute=limits.requests_per_minute,
+            tokens_per_minute=limits.tokens_per_minute,
+            concurrent_requests=limits.concurrent_requests,
+        )
 
 
 class Listing(BaseModel, Generic[T]):

@@ -7,11 +7,8 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from skerry.identity.keys import LONGEST_GRACE_SECONDS
 from skerry.identity.model import ApiKey, KeyLimits, KeyStatus, KeyTerms, Principal, Project, Scope
-from skerry.identity.schemas.base import Amount, Currency, Label, ModelName, UtcTime, Wire
+from skerry.identity.schemas.base import Amount, Currency, Label, ModelName, RateLimitsBody, UtcTime, Wire
 from skerry.kernel.money import Money, nano_from_decimal, parse_amount, plain
-
-INT32_MAX = 2**31 - 1
-INT64_MAX = 2**63 - 1
 
 
 class MoneyBody(Wire):
@@ -33,16 +30,14 @@ class BudgetBody(MoneyBody):
         return amount
 
 
-class LimitsBody(Wire):
+class LimitsBody(RateLimitsBody):
     """What is not given is not limited."""
 
-    requests_per_minute: Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)] | None = None
-    tokens_per_minute: Annotated[int, Field(strict=True, ge=1, le=INT64_MAX)] | None = None
     budget: BudgetBody | None = None
 
     def to_limits(self) -> KeyLimits:
         budget = self.budget.to_money() if self.budget else None
-        return KeyLimits(self.requests_per_minute, self.tokens_per_minute, budget)
+        return KeyLimits(self.requests_per_minute, self.tokens_per_minute, budget, self.concurrent_requests)
 
     @classmethod
     def of(cls, limits: KeyLimits) -> "LimitsBody":
@@ -50,6 +45,7 @@ class LimitsBody(Wire):
         return cls(
             requests_per_minute=limits.requests_per_minute,
             tokens_per_minute=limits.tokens_per_minute,
+            concurrent_requests=limits.concurrent_requests,
             budget=BudgetBody(amount=plain(budget.amount), currency=budget.currency) if budget else None,
         )
 

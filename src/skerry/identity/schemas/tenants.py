@@ -5,8 +5,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from skerry.identity.model import Member, Organization, Project, Role, ServiceAccount
-from skerry.identity.schemas.base import Email, Jurisdiction, Label, OrganizationName, ProjectName, Wire
+from skerry.identity.changes import ProjectChanges
+from skerry.identity.model import Member, Organization, OrganizationTier, Project, RateLimits, Role, ServiceAccount
+from skerry.identity.schemas.base import (
+    Email,
+    Jurisdiction,
+    Label,
+    OrganizationName,
+    ProjectName,
+    RateLimitsBody,
+    Wire,
+)
 
 
 class OrganizationBody(Wire):
@@ -17,10 +26,28 @@ class OrganizationOut(BaseModel):
     id: str
     name: str
     created_at: datetime
+    limits: RateLimitsBody
+    tier: OrganizationTier
 
     @classmethod
     def of(cls, organization: Organization) -> "OrganizationOut":
-        return cls(id=organization.id, name=organization.name, created_at=organization.created_at)
+        return cls(
+            id=organization.id,
+            name=organization.name,
+            created_at=organization.created_at,
+            limits=RateLimitsBody.of_rates(organization.limits),
+            tier=organization.tier,
+        )
+
+
+class OrganizationChange(Wire):
+    """What is not given stays; `limits` is replaced as a whole, `null` lifts it."""
+
+    limits: RateLimitsBody | None = None
+    tier: OrganizationTier | None = None
+
+    def to_limits(self) -> RateLimits | None:
+        return (self.limits or RateLimitsBody()).to_rates() if "limits" in self.model_fields_set else None
 
 
 class ProjectBody(Wire):
@@ -34,8 +61,19 @@ class ProjectBody(Wire):
 
 
 class ProjectChange(Wire):
+    """What is not given stays; `limits` is replaced as a whole, `null` lifts it."""
+
+    name: ProjectName | None = None
     trusted: Annotated[bool, Field(strict=True)] | None = None
     jurisdictions: Annotated[list[Jurisdiction], Field(max_length=100)] | None = None
+    limits: RateLimitsBody | None = None
+    """Keys of the home project and operators set them; a project's own key may only lower them."""
+    log_content: Annotated[bool, Field(strict=True)] | None = None
+    """Whether the request log keeps prompts and answers, encrypted, for keys of the project alone."""
+
+    def to_changes(self) -> ProjectChanges:
+        limits = (self.limits or RateLimitsBody()).to_rates() if "limits" in self.model_fields_set else None
+        return ProjectChanges(self.name, self.trusted, self.jurisdictions, limits, self.log_content)
 
 
 class ProjectOut(BaseModel):
@@ -47,6 +85,8 @@ class ProjectOut(BaseModel):
     jurisdictions: list[str]
     home: bool
     created_at: datetime
+    limits: RateLimitsBody
+    log_content: bool
 
     @classmethod
     def of(cls, project: Project) -> "ProjectOut":
@@ -59,6 +99,8 @@ class ProjectOut(BaseModel):
             jurisdictions=list(project.jurisdictions),
             home=project.home,
             created_at=project.created_at,
+            limits=RateLimitsBody.of_rates(project.limits),
+            log_content=project.log_content,
         )
 
 

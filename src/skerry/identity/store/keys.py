@@ -8,9 +8,9 @@ from sqlalchemy import Row, Select, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from skerry.db.database import Tx
-from skerry.identity.model import ApiKey, KeyLimits, KeyRecord, KeyTerms, Scope
-from skerry.identity.rules import earliest
-from skerry.identity.tables import api_key_secrets, api_keys, key_seq
+from skerry.identity.model import ApiKey, KeyLimits, KeyRecord, KeyTerms, OrganizationTier, RateLimits, Scope
+from skerry.identity.rules import RATES, earliest
+from skerry.identity.tables import api_key_secrets, api_keys, key_seq, organizations, projects
 from skerry.kernel.ids import KeyId, OrganizationId, ProjectId, ServiceAccountId
 from skerry.kernel.money import Money, decimal_from_nano
 from skerry.kernel.paging import Page, PageRequest
@@ -29,6 +29,12 @@ _LAST4 = (
     .label("last4")
 )
 _KEYS = select(api_keys, _LAST4)
+_TENANTS = (
+    *(projects.c[name].label(f"project_{name}") for name in RATES),
+    *(organizations.c[name].label(f"organization_{name}") for name in RATES),
+    organizations.c.tier,
+    projects.c.log_content,
+)
 
 
 class KeyStore:
@@ -84,6 +90,16 @@ class KeyStore:
         rows = [_key(row) for row in await tx.execute(query.limit(page.limit + 1))]
         return Page.cut(rows, page, lambda k: (k.id,))
 
+    async def names(self, tx: Tx, project: ProjectId, ids: set[KeyId]) -> dict[KeyId, str]:
+        mine = (api_keys.c.project_id == project) & api_keys.c.id.in_(ids)
+        return {KeyId(row.id): row.name for row in await tx.execute(select(api_keys.c.id, api_keys.c.name).where(mine))}
+
+    async def called(self, tx: Tx, project: ProjectId, text: str, *, part: bool) -> set[KeyId]:
+        name = api_keys.c.name
+        matches = name.icontains(text, autoescape=True) if part else name == text
+        query = select(api_keys.c.id).where(api_keys.c.project_id == project, matches)
+        return {KeyId(id) for id in (await tx.execute(query)).scalars()}
+
     async def live_of_account(self, tx: Tx, project: ProjectId, account: ServiceAccountId) -> Sequence[ApiKey]:
         mine = (api_keys.c.project_id == project) & (api_keys.c.service_account_id == account)
         return [_key(row) for row in await tx.execute(_KEYS.where(mine, api_keys.c.revoked_at.is_(None)))]
@@ -96,6 +112,11 @@ class KeyStore:
         mine = (api_keys.c.project_id == project) & (api_keys.c.id == key)
         await tx.execute(api_keys.update().where(mine).values(**values))
 
+    async def touch_all_of(self, tx: Tx, owner: ProjectId | OrganizationId, seq: int) -> None:
+        """Something that all keys of a project or an organization share has changed: `seq` is theirs from now on."""
+        mine = (api_keys.c.project_id == owner) | (api_keys.c.organization_id == owner)
+        await tx.execute(api_keys.update().where(mine).values(seq=seq))
+
     async def by_digests(self, tx: Tx, digests: Sequence[bytes]) -> tuple[ApiKey, datetime | None] | None:
         """The key whose secret has one of the digests (one for each key of the keyring), and when that retires."""
         query = _KEYS.add_columns(api_key_secrets.c.retires_at).join(
@@ -107,8 +128,10 @@ class KeyStore:
     async def changed_since(self, tx: Tx, seq: int) -> Sequence[KeyRecord]:
         """Records of all keys with a higher change number, in its order."""
         query: Select[Any] = (
-            select(api_keys, api_key_secrets.c.digest, api_key_secrets.c.retires_at)
+            select(api_keys, api_key_secrets.c.digest, api_key_secrets.c.retires_at, *_TENANTS)
             .join(api_key_secrets, api_key_secrets.c.key_id == api_keys.c.id)
+            .join(projects, projects.c.id == api_keys.c.project_id)
+            .join(organizations, organizations.c.id == api_keys.c.organization_id)
             .where(api_keys.c.seq > seq)
             .order_by(api_keys.c.seq, api_key_secrets.c.created_at)
         )
@@ -126,6 +149,7 @@ def terms_values(terms: KeyTerms) -> dict[str, Any]:
         "tokens_per_minute": terms.limits.tokens_per_minute,
         "budget_nano": None if budget is None else budget.to_nano(),
         "budget_currency": None if budget is None else budget.currency,
+        "concurrent_requests": terms.limits.concurrent_requests,
     }
 
 
@@ -135,7 +159,7 @@ def _terms(row: Row[Any]) -> KeyTerms:
         scopes=frozenset(Scope(scope) for scope in row.scopes),
         models=None if row.models is None else frozenset(row.models),
         expires_at=row.expires_at,
-        limits=KeyLimits(row.requests_per_minute, row.tokens_per_minute, budget),
+        limits=KeyLimits(row.requests_per_minute, row.tokens_per_minute, budget, row.concurrent_requests),
     )
 
 
@@ -171,4 +195,8 @@ def _record(row: Row[Any]) -> KeyRecord:
         revoked_at=earliest(row.revoked_at, row.retires_at),
         limits=terms.limits,
         seq=row.seq,
+        project_limits=RateLimits(*(getattr(row, f"project_{name}") for name in RATES)),
+        organization_limits=RateLimits(*(getattr(row, f"organization_{name}") for name in RATES)),
+        tier=OrganizationTier(row.tier),
+        log_content=row.log_content,
     )

@@ -8,7 +8,7 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from skerry.db.database import Tx
-from skerry.identity.model import Member, Organization, Project, Role
+from skerry.identity.model import Member, Organization, OrganizationTier, Project, RateLimits, Role
 from skerry.identity.tables import members, organizations, projects, users
 from skerry.kernel.ids import MemberId, OrganizationId, ProjectId, UserId
 from skerry.kernel.paging import Page, PageRequest
@@ -34,6 +34,9 @@ class TenantStore:
     async def organization_list(self, tx: Tx, page: PageRequest) -> Page[Organization]:
         rows = await read_page(tx, select(organizations), organizations.c.id, page)
         return Page.cut([_organization(row) for row in rows], page, lambda o: (o.id,))
+
+    async def update_organization(self, tx: Tx, organization: OrganizationId, values: Mapping[str, Any]) -> None:
+        await tx.execute(organizations.update().where(organizations.c.id == organization).values(**values))
 
     async def lock_organization(self, tx: Tx, organization: OrganizationId) -> None:
         """Holds back other changes of its projects' and members' number until the transaction ends."""
@@ -145,7 +148,9 @@ async def read_page(tx: Tx, query: Select[Any], key: Any, page: PageRequest) -> 
 
 
 def _organization(row: Row[Any]) -> Organization:
-    return Organization(OrganizationId(row.id), row.name, row.created_at)
+    return Organization(
+        OrganizationId(row.id), row.name, row.created_at, limits=_limits(row), tier=OrganizationTier(row.tier)
+    )
 
 
 def _project(row: Row[Any]) -> Project:
@@ -158,7 +163,13 @@ def _project(row: Row[Any]) -> Project:
         jurisdictions=tuple(row.jurisdictions),
         home=row.home,
         created_at=row.created_at,
+        limits=_limits(row),
+        log_content=row.log_content,
     )
+
+
+def _limits(row: Row[Any]) -> RateLimits:
+    return RateLimits(row.requests_per_minute, row.tokens_per_minute, row.concurrent_requests)
 
 
 def _member(row: Row[Any]) -> Member:

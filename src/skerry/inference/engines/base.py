@@ -7,7 +7,17 @@ from typing import Protocol
 
 from skerry.artifacts.model import EngineKind, Model
 
-__all__ = ["Driver", "EngineKind", "EngineProfile", "LaunchPlan", "PrefixCache"]
+__all__ = [
+    "Capabilities",
+    "Driver",
+    "EngineKind",
+    "EngineProfile",
+    "LaunchPlan",
+    "Lora",
+    "PrefixCache",
+    "Structure",
+    "Task",
+]
 
 
 class Task(StrEnum):
@@ -26,6 +36,44 @@ class PrefixCache(StrEnum):
     SLOTS = "slots"
     """Each slot holds what it worked on last. A request that names a slot (`id_slot`) and sets `cache_prompt` reuses
     that slot's beginning and no other's: whoever sends it must know that the slot was the same project's before."""
+    SALT = "salt"
+    """Beginnings are shared by requests with the same `cache_salt`: the gateway sends one for each project."""
+
+
+class Structure(StrEnum):
+    """In which words an engine is told what an answer must look like; `gateway/translate.py` speaks them."""
+
+    NONE = "none"
+    """Only OpenAI's own `response_format`, where it is in `parameters`."""
+    LLAMACPP = "llamacpp"
+    """`json_schema` and `grammar` (GBNF) at the top of the body."""
+    VLLM = "vllm"
+    """`structured_outputs`, as the client sends it."""
+
+
+class Lora(StrEnum):
+    """How an engine takes adapters."""
+
+    NONE = "none"
+    STATIC = "static"
+    """Named when it starts: a new adapter is a new process."""
+    HOT = "hot"
+    """Loaded and unloaded while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver declares of its engine, model by model. The gateway refuses or translates by it."""
+
+    json_schema: bool = False
+    regex: bool = False
+    grammar: bool = False
+    logprobs: bool = False
+    tools: bool = False
+    embeddings: bool = False
+    seed_safe: bool = True
+    """Whether a `seed` may be passed on. Where not, it is left out: the answer is then not repeatable."""
+    lora: Lora = Lora.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +104,11 @@ class EngineProfile:
     """Route that takes a chat request and answers `{"input_tokens": n}`, the template's tokens included."""
     prefix_cache: PrefixCache = PrefixCache.OFF
     tasks: frozenset[Task] = frozenset({Task.CHAT, Task.COMPLETION})
+    """What it may be asked for; anything else is a 400."""
+    can: Capabilities = field(default_factory=Capabilities)
+    structure: Structure = Structure.NONE
+    embedding_parameters: frozenset[str] = frozenset()
+    """`parameters` of /v1/embeddings, beside `model input encoding_format user`: `dimensions`, where it can shorten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +122,8 @@ class LaunchPlan:
     slots: int
     memory_bytes: int
     grace_seconds: float
+    accelerators: int = 0
+    """GPUs it needs, all on one node."""
 
 
 class Driver(Protocol):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from skerry.artifacts.model import EngineKind, Model
-from skerry.inference.engines.base import EngineProfile, LaunchPlan
+from skerry.inference.engines.base import Capabilities, EngineProfile, LaunchPlan, Task
 
 _PARAMETERS: Final = frozenset(
     {
@@ -37,7 +37,16 @@ class ExternalDriver:
     launches = False
 
     def profile(self, model: Model) -> EngineProfile:
-        return EngineProfile(kind=self.kind, parameters=_PARAMETERS, cached_tokens_in_usage=True)
+        return EngineProfile(
+            kind=self.kind,
+            parameters=_PARAMETERS,
+            completion_parameters=_PARAMETERS - {"response_format"},
+            embedding_parameters=frozenset({"dimensions"}),
+            cached_tokens_in_usage=True,
+            # Which of them it has is its own to say.
+            tasks=frozenset(Task),
+            can=Capabilities(json_schema=True, logprobs=True, tools=True, embeddings=True),
+        )
 
     def plan(self, model: Model, key: str) -> LaunchPlan:
         raise NotImplementedError("an upstream runs elsewhere")

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
+    case,
     cast,
     func,
     literal,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 
 from skerry.db.database import Tx
 from skerry.kernel.ids import ProjectId
-from skerry.metering.model import Meter, UsageQuery, UsageSum
+from skerry.metering.model import BATCHED, Meter, UsageQuery, UsageSum
 from skerry.metering.rules import HOUR, bucket_window, split_hours
 from skerry.metering.tables import usage_dims, usage_facts, usage_rollups
 
@@ -102,6 +103,8 @@ def _group(name: str, project_name: str, sums: Subquery) -> ColumnElement[Any]:
         return literal(project_name)
     if name == "resource":
         return sums.c.resource
+    if name == BATCHED:
+        return case((usage_dims.c.dims.has_key("batch"), literal("yes")))
     value: ColumnElement[Any] = usage_dims.c.dims[name].astext
     return value
 

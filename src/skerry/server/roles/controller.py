@@ -8,12 +8,20 @@ from collections.abc import Awaitable, Callable
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from skerry.artifacts.files.sweeper import FileSweeper
+from skerry.artifacts.hub.client import Hub
+from skerry.artifacts.hub.fetcher import ModelFetcher
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
 from skerry.compute.reconciler import WorkloadReconciler
 from skerry.compute.watching import EngineWatcher, Sweeper
 from skerry.db.database import Database
 from skerry.db.notify import WORK, Listener
+from skerry.inference.batches.reconciler import BatchReconciler
+from skerry.inference.batches.runner import BatchRunner
+from skerry.inference.batches.sending import HttpSender
+from skerry.inference.batches.service import ROWS
+from skerry.inference.gateway.tickets import Tickets
 from skerry.inference.probing import HttpProber
 from skerry.inference.reconciler import EndpointReconciler
 from skerry.kernel.errors import Unavailable
@@ -39,7 +47,8 @@ async def run(context: RoleContext) -> None:
     registry = CollectorRegistry()
     path = telemetry.socket_path(settings.run, ROLE, os.getpid())
     page = await telemetry.serve(registry, path)
-    work = [loop.run() for loop in loops(services, wakes, _observer(registry))]
+    observe = _observer(registry)
+    work = [loop.run() for loop in loops(services, wakes, observe)]
     listener = Listener(db.url, [WORK], wakes.notified, wakes.wake_all, name="skerry-controller-listener")
     tasks = [
         asyncio.create_task(job)
@@ -49,6 +58,8 @@ async def run(context: RoleContext) -> None:
             Roller(services.metering).run(context.stopping),
             EngineWatcher(db, services.clock, services.engine).run(),
             Sweeper(db, services.engine).run(),
+            FileSweeper(services.files).run(),
+            batch_runner(services, wakes, observe).run(),
             _repeat(lambda: _keep_house(services), HOUSE_SECONDS),
         )
     ]
@@ -75,16 +86,39 @@ def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # 
     advance = Advance(services.clock, changes, services.fleet, services.metering, random.Random())
     workloads = WorkloadReconciler(services.db, services.clock, services.keyring, services.compute.engines, advance)
     endpoints = EndpointReconciler(services.inference, services.compute, HttpProber())
+    batches = BatchReconciler(services.batches)
+    settings = services.settings
+    fetcher = ModelFetcher(
+        services.db,
+        services.clock,
+        Hub(settings.hub_url, settings.hub_token),
+        settings.state / "models",
+        keep_free=settings.models_keep_free_bytes,
+        engines=services.catalogue.engines,
+    )
     outbox = Dispatcher(services.db, services.clock, {"workload": services.inference.workload_changed})
     return [
         Loop(reconciler, wake=wakes.event(reconciler.kind), poll_seconds=seconds, observe=observe)
-        for reconciler, seconds in ((workloads, 1.0), (endpoints, 1.0), (outbox, 1.0))
+        for reconciler, seconds in ((workloads, 1.0), (endpoints, 1.0), (outbox, 1.0), (batches, 2.0), (fetcher, 5.0))
     ]
 
 
+def batch_runner(services: Services, wakes: Wakes, observe: Observe) -> BatchRunner:
+    """Sends the rows of batches to the gateways, through the same door as everybody's requests."""
+    settings = services.settings
+    url = settings.gateway_url or f"unix:{settings.gateway_socket}"
+    # A row may stand in the gateway's queue first, and be silent as long as any request.
+    seconds = settings.queue_seconds + settings.answer_timeout_seconds
+    sender = HttpSender(url, answer_seconds=seconds)
+    tickets = Tickets.of(services.keyring)
+    return BatchRunner(services.batches, sender, tickets, wakes.event(ROWS), observe=observe)
+
+
 async def _keep_house(services: Services) -> None:
+    await services.requests.keep_house()
     async with services.db.transaction() as tx:
         await services.billing.balances.keep_house(tx)
+        await services.inference.keep_house(tx)
 
 
 async def _repeat(job: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -11,14 +11,21 @@ KEY_FILE: Final = "key"
 @dataclass(frozen=True, slots=True)
 class HostConfig:
     model: str
-    """Path of the GGUF file."""
+    """Path of the GGUF file; for `bert_host`, of the folder with the checkpoint."""
     alias: str
     """The name it answers with."""
     context_length: int
     """Tokens that one request may use; each slot has as many."""
     slots: int
+    """Requests at once; fewer where its machine has not the memory."""
     threads: int | None = None
     """None: one less than the cores it may use."""
+    fixed_bytes: int = 0
+    """Memory it needs whatever the number of slots."""
+    slot_bytes: int = 0
+    """Memory of one slot's context."""
+    embedding: bool = False
+    """Whether it makes vectors rather than text."""
     grace_seconds: float = 30.0
     """How long requests may go on after SIGTERM."""
 

@@ -8,15 +8,27 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from skerry.artifacts.model import EngineKind, Model
-from skerry.inference.engines.base import EngineProfile, LaunchPlan, PrefixCache
+from skerry.artifacts.model import EngineKind, Model, WeightsFormat
+from skerry.inference.engines.base import (
+    Capabilities,
+    EngineProfile,
+    LaunchPlan,
+    Lora,
+    PrefixCache,
+    Structure,
+    Task,
+)
 from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, KEY_FILE, HostConfig
+from skerry.inference.engines.llamacpp.machine import LEAST_SLOTS
 from skerry.inference.errors import ModelTooLarge
 
 _SAMPLING: Final = frozenset(
     {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias"}
 )
-_CHAT: Final = _SAMPLING | {"logprobs", "top_logprobs", "response_format"}
+_STRUCTURE: Final = frozenset({"response_format", "structured_outputs"})
+"""Checked and translated by the gateway: what llama.cpp cannot use it ignores."""
+_TEXT: Final = _SAMPLING | _STRUCTURE
+_CHAT: Final = _TEXT | {"logprobs", "top_logprobs"}
 _ACCEPTS: Final = {
     # Its usage covers one choice, however many were asked for.
     "n": (1,),
@@ -39,8 +51,8 @@ _DEFAULT_KV: Final = 512 * 1024
 class LlamaCppDriver:
     memory_bytes: int
     """What a replica may use at most."""
-    most_slots: int = 4
-    """More share the same cores, and each costs a context of memory."""
+    most_slots: int = LEAST_SLOTS
+    """More share the same cores, and each costs a context of memory. `machine.Machine.slots` says how many suit one."""
     grace_seconds: float = 30.0
     python: str = sys.executable
 
@@ -48,11 +60,22 @@ class LlamaCppDriver:
     launches = True
 
     def profile(self, model: Model) -> EngineProfile:
-        tools = model.facts.tools
+        return self._embedding_profile() if model.facts.embeds else self._text_profile(model.facts.tools)
+
+    def _embedding_profile(self) -> EngineProfile:
+        return EngineProfile(
+            kind=self.kind,
+            parameters=frozenset(),
+            cached_tokens_in_usage=False,
+            tasks=frozenset({Task.EMBEDDING}),
+            can=Capabilities(embeddings=True),
+        )
+
+    def _text_profile(self, tools: bool) -> EngineProfile:
         return EngineProfile(
             kind=self.kind,
             parameters=_CHAT | {"tools"} if tools else _CHAT,
-            completion_parameters=_SAMPLING,
+            completion_parameters=_TEXT,
             cached_tokens_in_usage=True,
             tokenize_path="/tokenize",
             chat_count_path="/v1/chat/completions/input_tokens",
@@ -61,6 +84,8 @@ class LlamaCppDriver:
             accepts={**_ACCEPTS, **_TOOL_VALUES} if tools else _ACCEPTS,
             many_prompts=False,
             prefix_cache=PrefixCache.SLOTS,
+            can=Capabilities(json_schema=True, regex=True, grammar=True, logprobs=True, tools=tools, lora=Lora.STATIC),
+            structure=Structure.LLAMACPP,
         )
 
     def plan(self, model: Model, key: str) -> LaunchPlan:
@@ -69,16 +94,20 @@ class LlamaCppDriver:
         slots = min(self.most_slots, (self.memory_bytes - base) // context)
         if slots < 1:
             raise ModelTooLarge(model.name, base + context, self.memory_bytes, model.context_length)
+        program = "bert_host" if model.facts.format == WeightsFormat.SAFETENSORS else "host"
         config = HostConfig(
             model=model.facts.file or model.source.location,
             alias=model.name,
             context_length=model.context_length,
             slots=slots,
+            fixed_bytes=base,
+            slot_bytes=context,
+            embedding=model.facts.embeds,
             grace_seconds=max(1.0, self.grace_seconds - 2.0),
         )
         return LaunchPlan(
             # -I: the work folder, which the unprivileged user owns, must not be a place to import from.
-            command=(self.python, "-I", "-m", "skerry.inference.engines.llamacpp.host"),
+            command=(self.python, "-I", "-m", f"skerry.inference.engines.llamacpp.{program}"),
             env={CONFIG_VARIABLE: json.dumps(config.to_json())},
             files={KEY_FILE: key},
             slots=slots,

@@ -16,7 +16,8 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ import xllamacpp
 
 from skerry.db.osuser import OsUser
 from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, KEY_FILE, HostConfig
+from skerry.inference.engines.llamacpp.machine import Machine, this_machine
 from skerry.runtime.privileges import drop_to
 
 _BATCH: Final = 128
@@ -53,17 +55,22 @@ class Surroundings:
     lifeline: int | None
 
 
-def main() -> int:
+Prepare = Callable[[HostConfig], Callable[[], str]]
+"""Opens what the model needs, as whom we are started; what it returns is called as whom we become, and gives a path of
+a GGUF file that can then be read."""
+
+
+def main(prepare: Prepare | None = None) -> int:
     try:
         around = surroundings(dict(os.environ))
-        weights = open_weights(around.config.model)
+        model_path = (prepare or gguf_file)(around.config)
         if around.run_as is not None:
             drop_to(around.run_as)
         _close_to_others()
         if around.lifeline is not None:
             threading.Thread(target=_end_with, args=(around.lifeline,), daemon=True).start()
-        path = loadable_path(around.config.model, weights)
-        server = start_server(around.config, path, around.key)
+        around = replace(around, config=fitted(around.config, this_machine()))
+        server = start_server(around.config, model_path(), around.key)
         return serve(server, around)
     except (CannotStart, OSError, ValueError, TypeError, KeyError) as error:
         print(f"skerry: the replica cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
@@ -81,6 +88,25 @@ def surroundings(environ: dict[str, str]) -> Surroundings:
         run_as=_user(run_as) if run_as and os.geteuid() == 0 else None,
         lifeline=int(lifeline) if lifeline else None,
     )
+
+
+def fitted(config: HostConfig, machine: Machine) -> HostConfig:
+    """With the threads and as many of its slots as this machine has room for. Raises CannotStart for not even one."""
+    slots = config.slots
+    if machine.memory_bytes is not None and config.slot_bytes:
+        slots = min(slots, (machine.memory_bytes - config.fixed_bytes) // config.slot_bytes)
+    if slots < 1:
+        needed = config.fixed_bytes + config.slot_bytes
+        raise CannotStart(
+            f"it needs {needed >> 20} MiB of memory; this machine grants {(machine.memory_bytes or 0) >> 20} MiB"
+        )
+    return replace(config, slots=slots, threads=config.threads or machine.threads)
+
+
+def gguf_file(config: HostConfig) -> Callable[[], str]:
+    """The weights as they lie on the disk."""
+    weights = open_weights(config.model)
+    return lambda: loadable_path(config.model, weights)
 
 
 def open_weights(model: str) -> int:
@@ -122,10 +148,11 @@ def start_server(config: HostConfig, path: str, key: str) -> Any:
     p.n_ctx = config.context_length * config.slots
     p.fit_params = False
     p.ctx_shift = False
-    p.n_batch = p.n_ubatch = _BATCH
+    p.embedding = config.embedding
+    # What becomes one vector is worked on in one go, so a batch has to hold the longest text.
+    p.n_batch = p.n_ubatch = config.context_length if config.embedding else _BATCH
     p.cont_batching = True
-    threads = config.threads or max(1, len(os.sched_getaffinity(0)) - 1)
-    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
+    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config.threads or 1
     # Nothing of one request is reused for another unless the gateway says so (README: prefix caches).
     p.cache_prompt = False
     p.cache_ram_mib = 0
@@ -135,7 +162,8 @@ def start_server(config: HostConfig, path: str, key: str) -> Any:
     p.cors_origins = ""
     p.cors_credentials = False
     p.use_jinja = True
-    p.warmup = True
+    # What is completed before the report warms it up; an empty run besides costs half a second of a cold start.
+    p.warmup = False
     p.verbosity = _ERRORS_ONLY
     try:
         return xllamacpp.Server(p)
@@ -151,7 +179,10 @@ def serve(server: Any, around: Surroundings) -> int:
         signal.signal(number, lambda *_: stop.set())
     address: str = server.listening_address
     replica = Replica(address, around.key)
-    replica.complete()
+    if around.config.embedding:
+        replica.embed()
+    else:
+        replica.complete()
     write_report(
         around.report,
         {
@@ -179,6 +210,12 @@ class Replica:
         status, answer = self._ask("POST", "/v1/completions", body, _WARM_UP_SECONDS)
         if status != 200 or not json.loads(answer)["usage"]["completion_tokens"]:
             raise CannotStart(f"the first completion failed with {status}: {answer[:500].decode(errors='replace')}")
+
+    def embed(self) -> None:
+        """Raises CannotStart where a real vector does not come."""
+        status, answer = self._ask("POST", "/v1/embeddings", json.dumps({"input": "Hello"}), _WARM_UP_SECONDS)
+        if status != 200 or not any(json.loads(answer)["data"][0]["embedding"]):
+            raise CannotStart(f"the first vector failed with {status}: {answer[:500].decode(errors='replace')}")
 
     def busy(self) -> bool:
         """Whether requests are worked on or wait."""
@@ -217,9 +254,9 @@ def drain(replica: Replica, seconds: float) -> None:
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Whole from its first moment."""
+    """Whole from its first moment, and with that moment: it ends the part of a cold start that is the engine's."""
     draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(report))
+    draft.write_text(json.dumps({**report, "reported_at": time.time()}))
     draft.replace(path)
 
 
@@ -247,17 +284,17 @@ def _end_with(lifeline: int) -> None:
         select.select([lifeline], [], [])
         try:
             if not os.read(lifeline, 4096):
-                _exit(0)
+                leave(0)
         except BlockingIOError:
             continue
 
 
-def _exit(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """Not sys.exit: the destructor of a server that failed late waits for connections that are merely kept alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    # Not sys.exit: the destructor of a server that failed late waits for connections that are merely kept alive.
-    _exit(main())
+    leave(main())

@@ -1,6 +1,8 @@
-"""Endpoints: what is served, to whom, by which replicas; and the routes that gateways follow."""
+"""Endpoints as the catalogue, gateways and callers meet them: what is served, to whom, by which replicas."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -13,6 +15,7 @@ from skerry.inference.engines.base import Driver
 from skerry.inference.errors import UnknownEndpoint
 from skerry.inference.model import (
     CallableModel,
+    Demand,
     Desired,
     Endpoint,
     EndpointKind,
@@ -20,12 +23,13 @@ from skerry.inference.model import (
     EndpointView,
     ReasonCode,
     Replica,
-    ReplicaStatus,
     Route,
     RouteReplica,
     because,
 )
-from skerry.inference.store import InferenceStore
+from skerry.inference.rules.autoscaling import FRESH
+from skerry.inference.service.making import shared_endpoint, upstream_replicas
+from skerry.inference.store import DemandStore, InferenceStore
 from skerry.kernel.clock import Clock
 from skerry.kernel.errors import Conflict
 from skerry.kernel.ids import EndpointId, IdFactory, ModelId, ProjectId, ReplicaId, new_id
@@ -34,11 +38,11 @@ from skerry.runtime.events import Event, EventLog
 from skerry.runtime.outbox import Message
 from skerry.runtime.secrets import Keyring, Undecryptable
 
-KIND = "endpoint"
+KIND: Final = "endpoint"
 """Payload of the hint to the reconciler."""
-UPSTREAM_SLOTS = 1024
-"""Requests that an upstream is trusted with at once."""
-_CAPACITY_CLASS, _CHARGE_BY = "on_demand", "tokens"
+_SAID_FOR: Final = timedelta(hours=1)
+"""How long what a gateway said is kept, for those who look at what went wrong."""
+_NAMED_USABLE: Final = (EndpointStatus.READY, EndpointStatus.DEGRADED)
 
 
 def key_purpose(id: ReplicaId) -> str:
@@ -71,6 +75,7 @@ class Inference:
         self.site = site
         self.new_id = ids
         self.store = InferenceStore()
+        self.demand = DemandStore()
         self._log = structlog.get_logger("skerry.inference")
 
     # Watching the catalogue
@@ -78,25 +83,41 @@ class Inference:
     async def model_added(self, tx: Tx, model: Model) -> None:
         """Make its shared endpoint; an upstream answers at once. Raises ModelTooLarge, Conflict."""
         driver = self.drivers[model.engine]
-        if driver.launches:
+        if driver.launches and model.here:
             driver.plan(model, "")  # refuses what could never start
-        endpoint = self._shared_endpoint(model, launches=driver.launches)
+        endpoint = shared_endpoint(model, self.new_id, self.clock.now(), launches=driver.launches)
         due_at = endpoint.created_at if driver.launches else None
         if not await self.store.insert_endpoint(tx, endpoint, due_at):
-            raise Conflict(f"there is an endpoint {model.name!r} already", code="endpoint_name_taken")
-        await self._tell(tx, endpoint, "endpoint.created")
+            raise Conflict(
+                f"there is an endpoint {model.name!r} already",
+                code="endpoint_name_taken",
+                suggestion="Choose another name for the model, or remove that endpoint first.",
+            )
+        await self.tell(tx, endpoint, "endpoint.created")
         if driver.launches:
             await notify(tx, WORK, KIND)
         else:
-            await self.store.insert_replica(tx, self._upstream(endpoint, model), None)
+            for replica in upstream_replicas(endpoint, model, self.new_id, endpoint.created_at, self.site):
+                await self.store.insert_replica(tx, replica, None)
         await notify(tx, ROUTES)
 
     async def model_removed(self, tx: Tx, model: Model) -> None:
-        """Stop its endpoints. Gateways send nothing more; requests that run are finished."""
+        """Stop its endpoints. Gateways send nothing more; requests that run are finished. A dedicated one stays, with
+        its reason, until its project removes it."""
         now = self.clock.now()
-        for endpoint in await self.store.endpoints_of_model(tx, model.project, model.id):
-            await self.store.remove_endpoint(tx, endpoint.project, endpoint.id, now)
-            await self._tell(tx, endpoint, "endpoint.removed")
+        for endpoint in await self.store.endpoints_of_model(tx, model.id):
+            if endpoint.model != model.id:
+                # It was only about to serve it: the rollout ends, and what it served goes on.
+                await self.store.call_off(tx, endpoint, now)
+            elif endpoint.kind is EndpointKind.SHARED:
+                reason = because(ReasonCode.REMOVED)
+                await self.store.remove_endpoint(tx, endpoint.project, endpoint.id, now, reason)
+                await self.tell(tx, endpoint, "endpoint.removed")
+            else:
+                reason = because(ReasonCode.MODEL_REMOVED)
+                stop = {"desired": Desired.STOP.value, "stop_code": reason.code, "status_reason": reason.to_json()}
+                await self.store.want(tx, endpoint.project, endpoint.id, stop, now)
+                await self.tell(tx, endpoint, "endpoint.model_removed")
         await notify(tx, WORK, KIND)
         await notify(tx, ROUTES)
 
@@ -118,16 +139,37 @@ class Inference:
         models = await self.catalogue.by_ids(tx, {endpoint.model for endpoint in endpoints})
         upstream_keys = await self.catalogue.upstream_keys(tx, set(models))
         ready: dict[EndpointId, list[tuple[Replica, str]]] = {endpoint.id: [] for endpoint in endpoints}
-        by_id = {endpoint.id: endpoint for endpoint in endpoints}
-        for replica, sealed in await self.store.ready_replicas(tx, set(ready)):
-            model = models[by_id[replica.endpoint].model]
+        by_id = {endpoint.id: endpoint for endpoint in endpoints if endpoint.desired is Desired.RUN}
+        for replica, sealed in await self.store.ready_replicas(tx, set(by_id)):
+            endpoint = by_id[replica.endpoint]
+            if replica.model not in (None, endpoint.model):
+                continue  # of a rollout to another model, which is not used before it is complete
+            model = models[endpoint.model]
             if replica.workload is None:
-                key = upstream_keys.get(model.id) if model.source.has_key else ""
+                keys = upstream_keys.get(model.id, ())
+                key = keys[replica.upstream or 0] if (replica.upstream or 0) < len(keys) else None
             else:
                 key = self._key(replica, sealed)
             if key is not None:
                 ready[replica.endpoint].append((replica, key))
         return [self._route(endpoint, models[endpoint.model], ready[endpoint.id]) for endpoint in endpoints]
+
+    async def report_demand(self, tx: Tx, gateway: str, demands: Sequence[Demand]) -> None:
+        """What a gateway has now; an empty list says that it is alive. Where there is more to do than the replicas that
+        are wanted can take, the autoscaler looks at once. `gateway` is unique among those that run."""
+        now = self.clock.now()
+        await self.demand.report(tx, gateway, demands, now)
+        busy = [demand.endpoint for demand in demands if demand.in_flight or demand.waiting]
+        if busy and await self.demand.hint(tx, busy, now - FRESH, now):
+            await notify(tx, WORK, KIND)
+
+    async def gateways(self, tx: Tx) -> int:
+        """How many gateways there are, as far as they have said something lately."""
+        return await self.demand.gateways(tx, self.clock.now() - FRESH)
+
+    async def keep_house(self, tx: Tx) -> None:
+        """Forget what gateways said that are long gone."""
+        await self.demand.forget(tx, self.clock.now() - _SAID_FOR)
 
     async def list_models(self, principal: Principal) -> list[CallableModel]:
         """What the key may call, by name."""
@@ -151,51 +193,60 @@ class Inference:
 
     async def list_endpoints(self, principal: Principal, page: PageRequest) -> Page[EndpointView]:
         async with self.db.reading() as tx:
-            found = await self.store.endpoint_page(tx, _view(principal), page)
-            views = await self._views(tx, found.data)
+            found = await self.store.endpoint_page(tx, view_of(principal), page)
+            views = await self.views(tx, found.data)
         return found.map(lambda endpoint: views[endpoint.id])
 
     async def get_endpoint(self, principal: Principal, ref: str) -> EndpointView:
         """By name or id. Raises UnknownEndpoint."""
         async with self.db.reading() as tx:
-            endpoint = await self._require(tx, principal, ref)
-            return (await self._views(tx, (endpoint,)))[endpoint.id]
+            endpoint = await self.require(tx, principal, ref)
+            return (await self.views(tx, (endpoint,)))[endpoint.id]
 
     async def endpoint_events(self, principal: Principal, ref: str, page: PageRequest) -> Page[Event]:
         """Raises UnknownEndpoint."""
         async with self.db.reading() as tx:
-            endpoint = await self._require(tx, principal, ref)
+            endpoint = await self.require(tx, principal, ref)
             return await self.events.list(tx, endpoint.project, endpoint.id, page)
 
     async def usable_endpoints(self) -> int:
-        """How many endpoints can answer now, for `/readyz`."""
+        """How many endpoints can answer now, or as soon as they are asked, for `/readyz`."""
         async with self.db.reading() as tx:
             endpoints = await self.store.live_endpoints(tx)
-        usable = (EndpointStatus.READY, EndpointStatus.DEGRADED)
-        return sum(endpoint.status in usable for endpoint in endpoints)
+        return sum(endpoint.status in _NAMED_USABLE or _sleeps(endpoint) for endpoint in endpoints)
 
-    async def _views(self, tx: Tx, endpoints: tuple[Endpoint, ...]) -> dict[EndpointId, EndpointView]:
-        models = await self.catalogue.by_ids(tx, {endpoint.model for endpoint in endpoints})
+    # For the rest of inference
+
+    async def views(self, tx: Tx, endpoints: Sequence[Endpoint]) -> dict[EndpointId, EndpointView]:
+        wanted = {id for endpoint in endpoints for id in (endpoint.model, endpoint.next_model) if id is not None}
+        models = await self.catalogue.by_ids(tx, wanted)
         replicas = await self.store.shown_replicas(tx, {endpoint.id for endpoint in endpoints})
         return {
-            endpoint.id: EndpointView(endpoint, models[endpoint.model].name, tuple(replicas[endpoint.id]))
+            endpoint.id: EndpointView(
+                endpoint,
+                models[endpoint.model].name,
+                tuple(replicas[endpoint.id]),
+                launches=self.drivers[models[endpoint.model].engine].launches,
+                next_model_name=models[endpoint.next_model].name if endpoint.next_model else None,
+            )
             for endpoint in endpoints
         }
 
-    async def _require(self, tx: Tx, principal: Principal, ref: str) -> Endpoint:
-        endpoint = await self.store.find_endpoint(tx, _view(principal), ref)
+    async def require(self, tx: Tx, principal: Principal, ref: str, *, lock: bool = False) -> Endpoint:
+        """Raises UnknownEndpoint."""
+        endpoint = await self.store.find_endpoint(tx, view_of(principal), ref, lock=lock)
         if endpoint is None:
             raise UnknownEndpoint(f"there is no endpoint {ref[:200]!r}", suggestion="GET /api/v1/endpoints lists them.")
         return endpoint
 
-    async def _tell(self, tx: Tx, endpoint: Endpoint, type: str) -> None:
+    async def tell(self, tx: Tx, endpoint: Endpoint, type: str, data: Mapping[str, object] | None = None) -> None:
         await self.events.record(
             tx,
             project=endpoint.project,
             resource=endpoint.id,
             resource_kind="endpoint",
             type=type,
-            data=endpoint.described(),
+            data=endpoint.described() if data is None else data,
         )
 
     def _key(self, replica: Replica, sealed: str | None) -> str | None:
@@ -206,46 +257,11 @@ class Inference:
             self._log.error("replica_key_lost", replica=replica.id, why=str(error))
             return None
 
-    def _shared_endpoint(self, model: Model, *, launches: bool) -> Endpoint:
-        now = self.clock.now()
-        return Endpoint(
-            id=EndpointId(self.new_id("ep")),
-            project=model.project,
-            name=model.name,
-            model=ModelId(model.id),
-            kind=EndpointKind.SHARED,
-            shared=model.shared,
-            capacity_class=_CAPACITY_CLASS,
-            charge_by=_CHARGE_BY,
-            min_replicas=1,
-            max_replicas=1,
-            desired=Desired.RUN,
-            status=EndpointStatus.STARTING if launches else EndpointStatus.READY,
-            reason=because(ReasonCode.NEW if launches else ReasonCode.UPSTREAM),
-            created_at=now,
-            updated_at=now,
-        )
-
-    def _upstream(self, endpoint: Endpoint, model: Model) -> Replica:
-        return Replica(
-            id=ReplicaId(self.new_id("rep")),
-            project=endpoint.project,
-            endpoint=endpoint.id,
-            status=ReplicaStatus.READY,
-            reason=because(ReasonCode.UPSTREAM),
-            slots=UPSTREAM_SLOTS,
-            created_at=endpoint.created_at,
-            updated_at=endpoint.created_at,
-            site=self.site,
-            base_url=model.source.location,
-            ready_at=endpoint.created_at,
-        )
-
     def _route(self, endpoint: Endpoint, model: Model, ready: list[tuple[Replica, str]]) -> Route:
         return Route(
             name=endpoint.name,
             endpoint=endpoint.id,
-            model=model.id,
+            model=ModelId(model.id),
             model_name=model.name,
             project=None if endpoint.shared else endpoint.project,
             context_length=model.context_length,
@@ -257,10 +273,30 @@ class Inference:
             status=endpoint.status,
             status_reason=endpoint.reason.message,
             replicas=tuple(
-                RouteReplica(replica.id, replica.base_url or "", key, replica.slots) for replica, key in ready
+                RouteReplica(replica.id, replica.base_url or "", key, replica.slots, replica.weight)
+                for replica, key in ready
             ),
+            policy=endpoint.policy,
+            per_replica=_per_replica(endpoint, model, ready),
+            wakes=endpoint.desired is Desired.RUN and endpoint.parked_at is None and model.here,
+            queue_seconds=endpoint.queue_seconds,
         )
 
 
-def _view(principal: Principal) -> ProjectId | None:
+def _per_replica(endpoint: Endpoint, model: Model, ready: list[tuple[Replica, str]]) -> int | None:
+    """An upstream is sent no more than its target. One of ours is always given work for all its slots: the target says
+    when there should be another one, and only where it is more than the slots do requests queue inside."""
+    target = endpoint.target_concurrency
+    if target is None or model.engine is EngineKind.EXTERNAL:
+        return target
+    return target if all(target > replica.slots for replica, _ in ready) else None
+
+
+def view_of(principal: Principal) -> ProjectId | None:
+    """Whose endpoints there are for it; None: all."""
     return None if principal.operator else principal.project_id
+
+
+def _sleeps(endpoint: Endpoint) -> bool:
+    """Scaled to zero: the next request wakes it."""
+    return endpoint.status is EndpointStatus.STOPPED and endpoint.reason.code == ReasonCode.SCALED_TO_ZERO
