@@ -6,10 +6,11 @@ SEED ?= 1
 ROUNDS ?= 100
 REQUESTS ?= 1000000
 
-.PHONY: help install install-dev up down test lint audit bench soak clean
+.PHONY: help install compile install-dev up down test lint audit bench soak clean
 
 help:
 	@echo "make install   set up .venv: afterwards $(BIN)/skerry works"
+	@echo "make compile   the gateway's hot path as machine code (part of install; back: scripts/compile.py --clean)"
 	@echo "make up        install, start a cloud on this machine, ask it a first question (flags: ARGS=\"--port 8081\")"
 	@echo "make down      stop it"
 	@echo "make test      install and run the whole suite"
@@ -17,13 +18,17 @@ help:
 	@echo "make bench     the figures, beside their peers where these are there"
 	@echo "make soak      kill and fuzz rounds, and memory over many requests (ROUNDS=$(ROUNDS) SEED=$(SEED) REQUESTS=$(REQUESTS))"
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed compile
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The gateway's hot path as machine code, anew when one of its sources has changed; plain Python where that cannot be.
+compile: $(VENV)/.installed
+	$(BIN)/python scripts/compile.py
 
 install-dev: $(VENV)/.installed-dev
 
@@ -41,7 +46,7 @@ up: install
 down:
 	$(BIN)/skerry down
 
-test: install-dev
+test: install-dev compile
 	$(BIN)/python -m pytest
 
 lint: install-dev
@@ -53,13 +58,14 @@ lint: install-dev
 audit: install-dev
 	scripts/audit.sh $(BIN)/pip-audit
 
-bench: install-dev
+bench: install-dev compile
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/intake.py
 	$(BIN)/python benchmarks/gateway.py
 
-soak: install-dev
+soak: install-dev compile
 	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) SKERRY_SOAK_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/soak tests/kill tests/gateway tests/journal tests/launcher tests/compute/test_compute_controller.py -m "soak or not soak" -s
 
 clean:
+	-$(BIN)/python scripts/compile.py --clean
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 import timeit
+from collections.abc import Callable
 from pathlib import Path
 
 from routing_model import Call, Machine, Outcome, Replica, Simulation, by_policy, oracle
@@ -77,27 +78,17 @@ def micro() -> None:
 def _known(kind: RoutingPolicy, count: int, size: int) -> float:
     policy, servers = _known_to(kind, count)
     prompt = os.urandom(size)
-    return (
-        min(
-            timeit.repeat(
-                lambda: policy.pick(servers, prompt, "t", 0.0), number=1000, repeat=5, timer=time.process_time
-            )
-        )
-        * 1000
-    )
+    return _best(lambda: policy.pick(servers, prompt, "tenant", 0.0))
 
 
 def _new(kind: RoutingPolicy, count: int, size: int) -> float:
     policy, servers = _known_to(kind, count)
     prompts = iter([os.urandom(size) for _ in range(5000)])
-    return (
-        min(
-            timeit.repeat(
-                lambda: policy.pick(servers, next(prompts), "t", 0.0), number=1000, repeat=5, timer=time.process_time
-            )
-        )
-        * 1000
-    )
+    return _best(lambda: policy.pick(servers, next(prompts), "tenant", 0.0))
+
+
+def _best(call: Callable[[], object]) -> float:
+    return min(timeit.repeat(call, number=1000, repeat=5, timer=time.process_time)) * 1000
 
 
 def _known_to(kind: RoutingPolicy, count: int) -> tuple[Policy, list[Server]]:

@@ -1,7 +1,8 @@
-"""Fair queueing: who goes next, who is refused a place, who is slowed. Rules on a clock of their own."""
+"""Fair queueing: who goes next, and who is refused a place."""
 
 import gc
 import heapq
+import tracemalloc
 import weakref
 from dataclasses import dataclass, field
 from random import Random
@@ -12,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from skerry.inference.gateway.fairness import FREE_SHARE, FairQueue, Surge, Tier
+from skerry.inference.gateway.fairness import FREE_SHARE, FairQueue, Tier
 
 PAYING, FREE, BATCH = Tier.PAYING, Tier.FREE, Tier.BATCH
 tiers = st.sampled_from(list(Tier))
 costs = st.floats(1.0, 1000.0)
+unhurried = settings(deadline=None)
+"""The machine may be busy with other things."""
 
 
 class Item:
@@ -84,6 +87,7 @@ def test_cost_counts_not_the_number_of_requests() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), costs), min_size=1, max_size=60), st.data())
+@unhurried
 def test_no_two_busy_tenants_are_further_apart_than_one_request_each(
     asks: list[tuple[str, float]], data: st.DataObject
 ) -> None:
@@ -107,6 +111,7 @@ def test_no_two_busy_tenants_are_further_apart_than_one_request_each(
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.just(PAYING), costs), max_size=40), st.integers(0, 40))
+@unhurried
 def test_a_position_is_the_number_that_go_before(asks: list[tuple[str, Tier, float]], taken: int) -> None:
     items = [Item(*ask) for ask in asks]
     queue = filled(FairQueue(1000), *items)
@@ -233,6 +238,7 @@ def test_what_the_free_tier_did_while_nobody_paid_is_forgiven() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), tiers, costs), max_size=50))
+@unhurried
 def test_batches_run_only_while_nothing_else_waits(asks: list[tuple[str, Tier, float]]) -> None:
     order = drained(filled(FairQueue(1000), *(Item(*ask) for ask in asks)))
     batches = [item.tier is BATCH for item in order]
@@ -241,11 +247,12 @@ def test_batches_run_only_while_nothing_else_waits(asks: list[tuple[str, Tier, f
 
 
 @given(st.lists(costs, min_size=1, max_size=10), st.lists(costs, min_size=1, max_size=30))
+@unhurried
 def test_nobody_is_starved_by_those_who_keep_coming(free: list[float], paying: list[float]) -> None:
     """However the paying ones push on, the free tier gets its share of the work, less one request."""
     queue = filled(FairQueue(10_000), *(Item("free", FREE, cost) for cost in free))
     work = given = 0.0
-    for turn in range(4000):
+    for turn in range(1000):
         cost = paying[turn % len(paying)]
         queue.push(Item("paying"), "paying", PAYING, cost, 0.0)
         if not queue.waiting_by_tier()[FREE]:
@@ -326,19 +333,21 @@ def test_who_has_left_is_let_go_of() -> None:
 
 def test_memory_does_not_grow_with_those_who_come_and_go() -> None:
     queue = filled(FairQueue(100), Item("stays"))
-    gc.collect()
-    before = None
-    for turn in range(20_000):
-        item = Item(f"t{turn}")
-        filled(queue, item)
-        queue.correct("stays", PAYING, 1.0)
-        assert queue.remove(item)
-        if turn == 2000:
-            gc.collect()
-            before = len(gc.get_objects())
-    gc.collect()
-    assert before is not None
-    assert len(gc.get_objects()) <= before + 300
+
+    def held(turns: int) -> int:
+        for turn in range(turns):
+            item = Item(f"t{turn}")
+            filled(queue, item)
+            queue.correct("stays", PAYING, 1.0)
+            assert queue.remove(item)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = held(500)
+        assert held(5000) < before + 50_000
+    finally:
+        tracemalloc.stop()
 
 
 # --- all at once, beside a plain list
@@ -407,98 +416,3 @@ class QueueBesideList(RuleBasedStateMachine):
 
 TestQueueBesideList = QueueBesideList.TestCase
 TestQueueBesideList.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
-
-
-# --- surges
-def pressed(surge: Surge, load: int, slots: int, start: float, seconds: float) -> float:
-    """`observe` every second; the time at the end."""
-    now = start
-    while now < start + seconds:
-        now += 1.0
-        surge.observe(load, slots, now)
-    return now
-
-
-def test_at_ordinary_load_nobody_is_slowed() -> None:
-    surge = Surge()
-    pressed(surge, 8, 8, 0.0, 100.0)
-    assert [surge.factor(tier) for tier in Tier] == [1.0, 1.0, 1.0]
-    assert all(surge.admit(FREE, "a") for _ in range(100))
-    assert surge.words(FREE) == ""
-
-
-def test_lower_tiers_are_slowed_by_steps_and_paying_ones_never() -> None:
-    shares = []
-    for load in (20, 28, 45, 400):
-        surge = Surge()
-        pressed(surge, load, 8, 0.0, 60.0)
-        assert surge.factor(PAYING) == 1.0
-        assert surge.words(PAYING) == ""
-        assert 0.0 < surge.factor(BATCH) < surge.factor(FREE)
-        shares.append(surge.factor(FREE))
-    assert shares == [0.5, 0.25, 0.1, 0.1]
-
-
-def test_the_header_says_who_is_slowed_and_how_much() -> None:
-    surge = Surge()
-    pressed(surge, 28, 8, 0.0, 60.0)
-    assert surge.words(FREE) == "free tier, 25 %"
-    assert surge.words(BATCH) == "batches, 10 %"
-
-
-def test_a_surge_ends_step_by_step() -> None:
-    surge = Surge()
-    now = pressed(surge, 80, 8, 0.0, 60.0)
-    seen = []
-    for _ in range(60):
-        now = pressed(surge, 4, 8, now, 1.0)
-        seen.append(surge.factor(FREE))
-    assert seen == sorted(seen)
-    assert sorted(set(seen)) == [0.1, 0.25, 0.5, 1.0]
-    assert seen[20] < 1.0
-
-
-def test_a_load_that_swings_about_a_threshold_does_not_switch_to_and_fro() -> None:
-    surge = Surge()
-    now = pressed(surge, 20, 8, 0.0, 60.0)
-    factors = set()
-    for turn in range(100):
-        now = pressed(surge, 14 if turn % 2 else 18, 8, now, 6.0)
-        factors.add(surge.factor(FREE))
-    assert factors == {0.5}
-
-
-def test_a_cold_start_is_no_surge() -> None:
-    surge = Surge()
-    pressed(surge, 500, 0, 0.0, 60.0)
-    assert surge.factor(FREE) == 1.0
-
-
-def test_after_a_long_silence_the_past_is_past() -> None:
-    surge = Surge()
-    now = pressed(surge, 80, 8, 0.0, 60.0)
-    surge.observe(1, 8, now + 3600.0)
-    assert surge.factor(FREE) == 1.0
-
-
-@given(st.integers(1, 400))
-def test_each_tenant_is_let_in_by_the_same_part(asked: int) -> None:
-    surge = Surge()
-    pressed(surge, 28, 8, 0.0, 60.0)
-    let_in = sum(surge.admit(FREE, "a") for _ in range(asked))
-    assert 0.25 * asked <= let_in < 0.25 * asked + 1
-    # Another's first is let in all the same.
-    assert surge.admit(FREE, "b")
-
-
-@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 64), st.floats(0, 100)), max_size=50))
-def test_whatever_the_load_was_factors_stay_within_bounds(seen: list[tuple[int, int, float]]) -> None:
-    surge, now = Surge(), 0.0
-    for load, slots, passed in seen:
-        now += passed
-        surge.observe(load, slots, now)
-        assert surge.factor(PAYING) == 1.0
-        assert 0.0 < surge.factor(BATCH) <= surge.factor(FREE) <= 1.0
-    surge.observe(0, 8, now + 60.0)
-    surge.observe(0, 8, now + 120.0)
-    assert surge.factor(FREE) == 1.0

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.inference.engines.base import Capabilities, EngineKind, EngineProfile, Structure
+from skerry.inference.engines.base import Capabilities, EngineKind, EngineProfile, Structure, Task
 from skerry.inference.gateway.errors import ApiError
+from skerry.inference.gateway.refusals import from_engine
 from skerry.inference.gateway.regex_grammar import Unsupported, grammar_of, literal
 from skerry.inference.gateway.schema_check import Unusable, check
 from skerry.inference.gateway.translate import translate
@@ -20,6 +21,7 @@ from skerry.inference.gateway.wire import (
     inputs,
     parse,
 )
+from tests.gateway.harness import route
 
 LLAMACPP = EngineProfile(EngineKind.LLAMACPP, frozenset(), True, structure=Structure.LLAMACPP)
 VLLM = EngineProfile(EngineKind.VLLM, frozenset(), True, structure=Structure.VLLM)
@@ -186,6 +188,15 @@ def test_what_is_no_request_for_embeddings(fields, param):
     body = {"model": "m", "input": "hi", **fields}
     error = refusal(lambda: parse(embeddings_decoder, json.dumps(body).encode()))
     assert error.param.replace("...", "0") in (param, f"{param}.0"), error.param
+
+
+def test_a_text_beyond_an_embedding_models_context_is_the_callers_matter():
+    words = "input (602 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
+    body = json.dumps({"error": {"code": 500, "message": words, "type": "server_error"}}).encode()
+    error = from_engine(500, body, route("http://127.0.0.1:1", context=512), Task.EMBEDDING)
+    assert (error.status, error.param, error.code) == (400, "input", "context_length_exceeded")
+    assert "602" in error.message and "512" in error.message
+    assert from_engine(500, body, route("http://127.0.0.1:1"), Task.CHAT).status == 503
 
 
 # Regular expressions

@@ -37,6 +37,10 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("chat", "chat", "Chat with a model, or ask it one thing."),
             Entry("models", "models", "The catalogue: list, show, add and remove models.", noun=True),
             Entry("endpoints", "endpoints", "Where models are served, and whether they are ready.", noun=True),
+            Entry("files", "files", "Files in the cloud: upload, list, get and remove.", noun=True),
+            Entry("batch", "batch", "Many requests in a file, at half the price.", noun=True),
+            Entry("requests", "requests", "The log of answers that were given.", noun=True),
+            Entry("bench", "bench", "Put a model under load, and tell how fast it is and what it costs."),
         ),
     ),
     (
@@ -54,6 +58,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("login", "login", "Store the address and key of a cloud, after checking them."),
             Entry("whoami", "login", "Show which key is in use, and what it may do."),
             Entry("keys", "keys", "API keys: list, create, rotate and revoke.", noun=True),
+            Entry("organizations", "organizations", "Organizations, their limits and tiers (operators).", noun=True),
             Entry("projects", "projects", "Projects of the organization.", noun=True),
             Entry("members", "members", "People of the organization.", noun=True),
             Entry("audit", "audit", "Who did what, and proof that nothing was altered.", noun=True),

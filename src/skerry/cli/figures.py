@@ -46,6 +46,23 @@ def hour(time: datetime) -> str:
     return utc.strftime("%Y-%m-%d" if (utc.hour, utc.minute) == (0, 0) else "%Y-%m-%d %H:%M")
 
 
+def size(value: int) -> str:
+    """Bytes as people read them."""
+    amount = float(value)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Nothing where there is none."""
+    if not value:
+        return ""
+    return f"{value / 1000:,.2f} s" if value >= 1000 else f"{value:,.0f} ms"
+
+
 def energy(milliwatt_hours: int) -> str:
     if milliwatt_hours >= 1_000_000:
         return f"{milliwatt_hours / 1_000_000:,.3f} kWh"

@@ -6,13 +6,25 @@ from decimal import Decimal
 
 from skerry.cli.failures import wrong_use
 
-UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-LENGTH = re.compile(r"(\d{1,6})([mhdw])")
+UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+LENGTH = re.compile(r"(\d{1,6})([smhdw])")
 AMOUNT = re.compile(r"(?P<before>[A-Z]{3})?\s*(?P<number>\d+(\.\d+)?)\s*(?P<after>[A-Z]{3})?")
 
 
 def past(text: str, now: datetime, option: str) -> datetime:
-    """A time that was: ISO, `now`, `today`, `yesterday`, or `7d` for seven days ago (to the full hour)."""
+    """As `moment`, but `7d` ago begins at the full hour, as usage is counted."""
+    found = moment(text, now, option)
+    return found if _length(text) is None else found.replace(minute=0, second=0, microsecond=0)
+
+
+def moment(text: str, now: datetime, option: str) -> datetime:
+    """A time that was: ISO, `now`, `today`, `yesterday`, or `15m` for a quarter of an hour ago."""
     days = {"today": 0, "yesterday": 1}
     if text in days:
         return datetime.combine(now.astimezone(UTC).date(), time(), UTC) - timedelta(days=days[text])
@@ -21,7 +33,7 @@ def past(text: str, now: datetime, option: str) -> datetime:
     ago = _length(text)
     if ago is None:
         return _iso(text, option, "2026-01-31, 2026-01-31T12:00Z, today, yesterday, 12h or 7d")
-    return _moved(now, -ago, option).replace(minute=0, second=0, microsecond=0)
+    return _moved(now, -ago, option)
 
 
 def future(text: str, now: datetime, option: str) -> datetime:
@@ -33,8 +45,8 @@ def future(text: str, now: datetime, option: str) -> datetime:
 
 
 def seconds(text: str, option: str) -> int:
-    """A length of time such as `30m` or `1h`."""
-    length = _length(text)
+    """A length of time such as `30m` or `1h`; a bare number is seconds."""
+    length = timedelta(seconds=int(text)) if re.fullmatch(r"\d{1,9}", text) else _length(text)
     if length is None:
         raise wrong_use(f"{option}: {text!r} is not a length of time.", "It takes forms like 30m, 1h or 7d.")
     return int(length.total_seconds())
@@ -62,6 +74,36 @@ def share(text: str, option: str) -> Decimal:
     if not 0 < value <= 1:
         raise wrong_use(f"{option}: {text!r} is not a share of the limit.", "It takes forms like 80% or 0.8.")
     return value
+
+
+def limit(text: str, option: str) -> int | None:
+    """A number of at least one; None for `none`, which lifts the limit."""
+    if text == "none":
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,17}", text):
+        raise wrong_use(f"{option}: {text!r} is not a limit.", "It takes a number, or none to lift it.")
+    return int(text)
+
+
+def pairs(values: list[str], option: str) -> dict[str, str]:
+    """`name=value`, several times."""
+    found = {}
+    for value in values:
+        name, equals, content = value.partition("=")
+        if not name or not equals:
+            raise wrong_use(f"{option}: {value!r} is not a pair.", "It takes the form name=value.")
+        found[name] = content
+    return found
+
+
+def weighted(text: str, option: str) -> tuple[str, int | None]:
+    """An address, and its weight where one follows: `https://a.example/v1=95`."""
+    url, equals, weight = text.rpartition("=")
+    if not equals or not weight.isdecimal() or "?" in url:
+        return text, None
+    if len(weight) > 6:
+        raise wrong_use(f"{option}: {weight} is too large for a weight.")
+    return url, int(weight)
 
 
 def words(values: list[str]) -> list[str]:

@@ -68,17 +68,7 @@ class Answers:
 
     def table(self, columns: Sequence[Column[T]], rows: Sequence[T], totals: Sequence[Sequence[str]] = ()) -> None:
         """Columns that are empty in every row are left out."""
-        cells = [[printable(column.text(row)) for column in columns] for row in rows]
-        shown = [at for at in range(len(columns)) if any(line[at] for line in cells)]
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=True)
-        for column in (columns[at] for at in shown):
-            side: Literal["left", "right"] = "right" if column.right else "left"
-            table.add_column(column.title, justify=side, no_wrap=column.whole or column.right, overflow="fold")
-        for line in cells:
-            table.add_row(*(Text(line[at]) for at in shown))
-        for total in totals:
-            table.add_row(*(Text(printable(total[at])) for at in shown), style="bold")
-        self._print(table)
+        self._print(drawn(columns, rows, totals))
 
     def fields(self, answer: Answer, fields: Sequence[tuple[str, str]]) -> None:
         """One thing: its fields under each other, without the empty ones."""
@@ -100,6 +90,14 @@ class Answers:
         else:
             note(words)
 
+    def made(self, id: str, words: str, raw: Mapping[str, Any]) -> None:
+        """Something new: its id alone on stdout, for the next command; words to the user. Or JSON."""
+        if self.as_json:
+            self.json(raw)
+        else:
+            note(words)
+            print(printable(id))
+
     def json(self, value: object) -> None:
         print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
@@ -110,6 +108,21 @@ class Answers:
         plain = io.StringIO()
         Console(file=plain, width=PIPE_WIDTH, no_color=True, highlight=False).print(table)
         print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
+
+
+def drawn(columns: Sequence[Column[T]], rows: Sequence[T], totals: Sequence[Sequence[str]] = ()) -> Table:
+    """Columns that are empty in every row are left out."""
+    cells = [[printable(column.text(row)) for column in columns] for row in rows]
+    shown = [at for at in range(len(columns)) if any(line[at] for line in cells)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=True)
+    for column in (columns[at] for at in shown):
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=side, no_wrap=column.whole or column.right, overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(line[at]) for at in shown))
+    for total in totals:
+        table.add_row(*(Text(printable(total[at])) for at in shown), style="bold")
+    return table
 
 
 def total_row(columns: Sequence[Column[T]], label: str, values: Mapping[str, str]) -> list[str]:

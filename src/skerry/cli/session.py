@@ -8,7 +8,7 @@ import typer
 
 from skerry.cli.failures import ExitCode, Failure, wrong_use
 from skerry.cli.output import Answers
-from skerry.cli.speech import interactive
+from skerry.cli.speech import interactive, note
 from skerry.client import (
     ApiError,
     Connection,
@@ -21,6 +21,7 @@ from skerry.client import (
     SkerryError,
     Unauthorized,
 )
+from skerry.client.answers.base import Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ class Session:
             with Skerry(found.url, found.api_key, project=self.project, ca_cert=found.ca_cert) as client:
                 yield client
 
+    def require_own_project(self, what: str) -> None:
+        """`/v1` knows no other project than the key's own."""
+        if self.project is not None:
+            suggestion = "Use a key of that project: --profile, or SKERRY_API_KEY."
+            raise wrong_use(f"{what} belongs to the project of its key.", suggestion)
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Goes on only if the user agrees, now or by --yes."""
         if yes:
@@ -51,6 +58,13 @@ class Session:
         if not interactive():
             raise wrong_use("There is nobody to ask.", "Say --yes to go ahead without a question.")
         typer.confirm(question, abort=True, err=True)
+
+    def agree(self, cost: Money, words: str, *, yes: bool) -> None:
+        """Goes on where it costs nothing, or the user agrees to what it costs. `words` say what for."""
+        if not self.out.as_json:
+            note(words)
+        if cost.amount > 0:
+            self.confirm("Go ahead?", yes=yes)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def wait_until_ready(
     with screen.status(words) if screen.is_terminal else nullcontext() as spinner:
         while True:
             endpoint = _look(client, name)
-            if endpoint is not None and endpoint.status in SERVING:
+            if endpoint is not None and is_callable(endpoint):
                 return endpoint
             words = printable(_words(name, endpoint))
             if endpoint is not None and endpoint.status == "failed":
@@ -41,6 +41,12 @@ def wait_until_ready(
                 dim(words)
             said = words
             sleep(POLL_SECONDS)
+
+
+def is_callable(endpoint: Endpoint) -> bool:
+    """Whether a request is answered now, or starts it."""
+    asleep = endpoint.status_reason is not None and endpoint.status_reason.code == "scaled_to_zero"
+    return endpoint.status in SERVING or (endpoint.status == "stopped" and asleep)
 
 
 def _look(client: Skerry, name: str) -> Endpoint | None:

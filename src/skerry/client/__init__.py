@@ -21,17 +21,21 @@ from skerry.client.errors import (
     RateLimited,
     SkerryError,
     StreamBroken,
+    TookTooLong,
     TooLarge,
     Unauthorized,
     Unavailable,
 )
 from skerry.client.retry import Retries
+from skerry.client.streams import AsyncByteStream, ByteStream
 
 __all__ = [
     "ApiError",
+    "AsyncByteStream",
     "AsyncChatStream",
     "AsyncSkerry",
     "BadAnswer",
+    "ByteStream",
     "ChatDelta",
     "ChatStream",
     "ChatSummary",
@@ -54,6 +58,7 @@ __all__ = [
     "SkerryError",
     "StreamBroken",
     "TooLarge",
+    "TookTooLong",
     "Unauthorized",
     "Unavailable",
 ]

@@ -9,11 +9,21 @@ from typing import Any, TypeVar
 import httpx
 
 from skerry.client.call import Call, Page
-from skerry.client.chat import Assembler, ChatDelta, ChatSummary, Message, chat_body
-from skerry.client.errors import NotReachable, StreamBroken, Unavailable
+from skerry.client.chat import Assembler, ChatDelta, ChatSummary, Message, chat_body, whole_answer
+from skerry.client.errors import NotReachable, StreamBroken, TookTooLong, Unavailable
 from skerry.client.groups import Asynchronous, Resources
 from skerry.client.retry import Retries
-from skerry.client.transport import DEFAULT_TIMEOUT, TROUBLE, build, build_chat, cut_off, settings, unreachable
+from skerry.client.streams import AsyncByteStream
+from skerry.client.transport import (
+    CONNECTIONS,
+    DEFAULT_TIMEOUT,
+    TROUBLE,
+    build_chat,
+    built,
+    cut_off,
+    settings,
+    unreachable,
+)
 from skerry.client.wire import error_of, read_answer
 
 T = TypeVar("T")
@@ -31,6 +41,7 @@ class AsyncSkerry(Resources[Asynchronous]):
         *,
         project: str | None = None,
         ca_cert: str | None = None,
+        connections: int = CONNECTIONS,
         retries: Retries | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -39,7 +50,9 @@ class AsyncSkerry(Resources[Asynchronous]):
         self._project = project
         self._retries = retries or Retries()
         self._sleep = sleep
-        self._http = httpx.AsyncClient(transport=transport, **settings(self.url, api_key, timeout, ca_cert))
+        self._http = httpx.AsyncClient(
+            transport=transport, **settings(self.url, api_key, timeout, ca_cert, connections)
+        )
 
     async def __aenter__(self) -> "AsyncSkerry":
         return self
@@ -56,7 +69,8 @@ class AsyncSkerry(Resources[Asynchronous]):
         """The answer to one request, after as many tries as `Retries` allows."""
 
         async def once() -> T:
-            response = await self._open(build(self._http, call, self._project))
+            with built(self._http, call, self._project) as request:
+                response = await self._open(request)
             return read_answer(call, response.status_code, response.headers, await self._content(response))
 
         return await self._try(once, replayable=call.replayable)
@@ -71,11 +85,51 @@ class AsyncSkerry(Resources[Asynchronous]):
             for item in page.data:
                 yield item
 
+    async def stream(self, call: Call[None]) -> AsyncByteStream:
+        """The bytes of an answer, as they come."""
+
+        async def once() -> httpx.Response:
+            with built(self._http, call, self._project) as request:
+                response = await self._open(request)
+            if not 200 <= response.status_code < 300:
+                raise error_of(response.status_code, response.headers, await self._content(response))
+            return response
+
+        return AsyncByteStream(await self._try(once, replayable=call.replayable))
+
+    async def wait(
+        self,
+        call: Call[T],
+        done: Callable[[T], bool],
+        *,
+        timeout: float | None = None,
+        poll: float = 1.0,
+        progress: Callable[[T], None] | None = None,
+    ) -> T:
+        """Ask again and again until it is done; `progress` sees each answer. Raises TookTooLong. Times in seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = await self.send(call)
+            if progress is not None:
+                progress(found)
+            if done(found):
+                return found
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TookTooLong(f"It was not done after {timeout:g} s.", suggestion="It goes on: wait again.")
+            await self._sleep(poll)
+
     async def chat(self, model: str, messages: Sequence[Message], **options: Any) -> "AsyncChatStream":
         """Ask, and iterate over what comes: `async for part in await client.chat(…)`. See `Skerry.chat`."""
         started = time.perf_counter()
         response = await self._open_stream(chat_body(model, messages, options))
         return AsyncChatStream(response, Assembler(model, response.headers, started))
+
+    async def ask(self, model: str, messages: Sequence[Message], **options: Any) -> ChatSummary:
+        """Ask, and get the answer in one piece."""
+        started = time.perf_counter()
+        response = await self._open_stream(chat_body(model, messages, options, stream=False))
+        content = await self._content(response)
+        return whole_answer(response.headers, content, time.perf_counter() - started)
 
     async def _open_stream(self, body: Mapping[str, Any]) -> httpx.Response:
         async def once() -> httpx.Response:

@@ -8,11 +8,21 @@ from typing import Any, TypeVar
 import httpx
 
 from skerry.client.call import Call, Page
-from skerry.client.chat import Assembler, ChatDelta, ChatSummary, Message, chat_body
-from skerry.client.errors import NotReachable, StreamBroken, Unavailable
+from skerry.client.chat import Assembler, ChatDelta, ChatSummary, Message, chat_body, whole_answer
+from skerry.client.errors import NotReachable, StreamBroken, TookTooLong, Unavailable
 from skerry.client.groups import Blocking, Resources
 from skerry.client.retry import Retries
-from skerry.client.transport import DEFAULT_TIMEOUT, TROUBLE, build, build_chat, cut_off, settings, unreachable
+from skerry.client.streams import ByteStream
+from skerry.client.transport import (
+    CONNECTIONS,
+    DEFAULT_TIMEOUT,
+    TROUBLE,
+    build_chat,
+    built,
+    cut_off,
+    settings,
+    unreachable,
+)
 from skerry.client.wire import error_of, read_answer
 
 T = TypeVar("T")
@@ -35,6 +45,7 @@ class Skerry(Resources[Blocking]):
         *,
         project: str | None = None,
         ca_cert: str | None = None,
+        connections: int = CONNECTIONS,
         retries: Retries | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -43,7 +54,8 @@ class Skerry(Resources[Blocking]):
         self._project = project
         self._retries = retries or Retries()
         self._sleep = sleep
-        self._http = httpx.Client(transport=transport, **settings(self.url, api_key, timeout, ca_cert))
+        options = settings(self.url, api_key, timeout, ca_cert, connections)
+        self._http = httpx.Client(transport=transport, **options)
 
     def __enter__(self) -> "Skerry":
         return self
@@ -60,7 +72,8 @@ class Skerry(Resources[Blocking]):
         """The answer to one request, after as many tries as `Retries` allows."""
 
         def once() -> T:
-            response = self._open(build(self._http, call, self._project))
+            with built(self._http, call, self._project) as request:
+                response = self._open(request)
             return read_answer(call, response.status_code, response.headers, self._content(response))
 
         return self._try(once, replayable=call.replayable)
@@ -73,6 +86,39 @@ class Skerry(Resources[Blocking]):
             page = self.send(call.with_query(after=page.next_cursor))
             yield from page.data
 
+    def stream(self, call: Call[None]) -> ByteStream:
+        """The bytes of an answer, as they come."""
+
+        def once() -> httpx.Response:
+            with built(self._http, call, self._project) as request:
+                response = self._open(request)
+            if not 200 <= response.status_code < 300:
+                raise error_of(response.status_code, response.headers, self._content(response))
+            return response
+
+        return ByteStream(self._try(once, replayable=call.replayable))
+
+    def wait(
+        self,
+        call: Call[T],
+        done: Callable[[T], bool],
+        *,
+        timeout: float | None = None,
+        poll: float = 1.0,
+        progress: Callable[[T], None] | None = None,
+    ) -> T:
+        """Ask again and again until it is done; `progress` sees each answer. Raises TookTooLong. Times in seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = self.send(call)
+            if progress is not None:
+                progress(found)
+            if done(found):
+                return found
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TookTooLong(f"It was not done after {timeout:g} s.", suggestion="It goes on: wait again.")
+            self._sleep(poll)
+
     def chat(self, model: str, messages: Sequence[Message], **options: Any) -> "ChatStream":
         """Ask, and iterate over the answer: ChatDelta after ChatDelta, then one ChatSummary.
 
@@ -81,6 +127,13 @@ class Skerry(Resources[Blocking]):
         started = time.perf_counter()
         response = self._open_stream(chat_body(model, messages, options))
         return ChatStream(response, Assembler(model, response.headers, started))
+
+    def ask(self, model: str, messages: Sequence[Message], **options: Any) -> ChatSummary:
+        """Ask, and get the answer in one piece."""
+        started = time.perf_counter()
+        response = self._open_stream(chat_body(model, messages, options, stream=False))
+        content = self._content(response)
+        return whole_answer(response.headers, content, time.perf_counter() - started)
 
     def _open_stream(self, body: Mapping[str, Any]) -> httpx.Response:
         """The open answer of a chat. Only a failure to connect is tried again: a chat that was sent costs money."""

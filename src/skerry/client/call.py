@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -12,6 +13,15 @@ T = TypeVar("T")
 REPLAYABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 IDEMPOTENCY_KEY = "Idempotency-Key"
 CONTROL = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that is sent from disk as it is read, in a form with `fields`. `told` hears how many bytes have gone."""
+
+    path: Path
+    fields: Mapping[str, str]
+    told: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +36,14 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     answers: frozenset[int] = frozenset()
     """Statuses that are answers though they are not 2xx, as the 503 of `/readyz`."""
+    upload: Upload | None = None
+    patient: bool = False
+    """The answer may fall silent for as long as it likes, as a log that is followed."""
 
     @property
     def replayable(self) -> bool:
         """Whether sending it twice does it once."""
-        return self.method in REPLAYABLE or IDEMPOTENCY_KEY in self.headers
+        return self.method in REPLAYABLE or IDEMPOTENCY_KEY in self.headers or "dry_run" in self.query
 
     def with_query(self, **more: str | None) -> "Call[T]":
         return replace(self, query={**self.query, **query(**more)})
@@ -55,9 +68,40 @@ def listing(path: str, read: Callable[[Any], T], **params: object) -> Call[Page[
     return get(path, page_of(read), **params)
 
 
+def openai_listing(path: str, read: Callable[[Any], T], **params: object) -> Call[Page[T]]:
+    """A list of `/v1`: the id of its last item is where the next page goes on."""
+
+    def read_page(answer: Any) -> Page[T]:
+        items = answer["data"]
+        after = items[-1]["id"] if items and answer.get("has_more") else None
+        return Page(tuple(read(item) for item in items), after)
+
+    return get(path, read_page, **params)
+
+
 def create(path: str, read: Callable[[Any], T], body: Mapping[str, object]) -> Call[T]:
     """A POST that creates. Its `Idempotency-Key` is made here, so that every try of it carries the same one."""
     return Call("POST", path, read, body=present(body), headers={IDEMPOTENCY_KEY: uuid4().hex})
+
+
+def change(path: str, read: Callable[[Any], T], body: Mapping[str, object]) -> Call[T]:
+    """A PATCH: what the body does not name stays."""
+    return Call("PATCH", path, read, body=dict(body))
+
+
+def act(path: str, read: Callable[[Any], T], body: Mapping[str, object] | None = None) -> Call[T]:
+    """A POST that says what is wanted. Its `Idempotency-Key` lets it be sent again."""
+    return Call("POST", path, read, body=body, headers={IDEMPOTENCY_KEY: uuid4().hex})
+
+
+def estimate(path: str, read: Callable[[Any], T], body: Mapping[str, object]) -> Call[T]:
+    """What a POST would cost. Changes nothing."""
+    return Call("POST", path, read, query={"dry_run": "true"}, body=present(body))
+
+
+def raw(path: str, *, patient: bool = False, headers: Mapping[str, str] | None = None, **params: object) -> Call[None]:
+    """A GET whose answer is bytes, read by the client's `stream`."""
+    return Call("GET", path, nothing, query=query(**params), headers=headers or {}, patient=patient)
 
 
 def delete(path: str) -> Call[None]:

@@ -1,4 +1,4 @@
-"""A streamed chat: what is asked, and how the pieces of the answer become deltas and a summary. Does no I/O."""
+"""A chat: what is asked, and how the pieces of the answer become deltas and a summary. Does no I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,10 @@ class ChatDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChatSummary:
-    """What is known at the end of a streamed answer. Times in seconds, measured by the client."""
+    """What is known at the end of an answer. Times in seconds, measured by the client.
+
+    Of an answer that was not streamed nobody knows when its first token came.
+    """
 
     model: str
     text: str
@@ -53,10 +56,34 @@ class ChatSummary:
         return (self.usage.completion - 1) / writing if writing > 0 else None
 
 
-def chat_body(model: str, messages: Sequence[Message], options: Mapping[str, Any]) -> dict[str, Any]:
+def chat_body(
+    model: str, messages: Sequence[Message], options: Mapping[str, Any], *, stream: bool = True
+) -> dict[str, Any]:
     """The request's body; options that are None are left out, so that the model's own defaults hold."""
     asked = {"model": model, "messages": [dict(message) for message in messages], **options}
-    return present({**asked, "stream": True, "stream_options": {"include_usage": True}})
+    streamed = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    return present({**asked, **streamed})
+
+
+def whole_answer(headers: Mapping[str, str], content: bytes, seconds: float) -> ChatSummary:
+    """What is known of an answer that came in one piece. Raises BadAnswer."""
+    answer = _chunk(content)
+    choices: Sequence[Mapping[str, Any]] = answer.get("choices") or ({},)
+    cost, currency = _cost({"cost": headers.get("x-skerry-cost")})
+    energy = headers.get("x-skerry-energy-mwh") or ""
+    return ChatSummary(
+        model=str(answer.get("model") or ""),
+        text=(choices[0].get("message") or {}).get("content") or "",
+        finish_reason=choices[0].get("finish_reason"),
+        usage=TokenUsage.of(answer.get("usage") or {}),
+        cost=cost,
+        currency=currency,
+        energy_mwh=int(energy) if energy.isdigit() else 0,
+        request_id=headers.get("x-request-id"),
+        replica=headers.get("x-skerry-replica"),
+        time_to_first_token=None,
+        seconds=seconds,
+    )
 
 
 class Assembler:
@@ -130,9 +157,9 @@ def _chunk(data: bytes) -> Mapping[str, Any]:
     try:
         chunk = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
-        raise BadAnswer(f"The stream carries something that is not JSON: {error}") from error
+        raise BadAnswer(f"The answer carries something that is not JSON: {error}") from error
     if not isinstance(chunk, dict):
-        raise BadAnswer("The stream carries something that is not a chunk.")
+        raise BadAnswer("The answer carries something that is not an object.")
     return chunk
 
 

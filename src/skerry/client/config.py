@@ -17,6 +17,8 @@ import tomli_w
 from skerry.client.errors import MissingKey, NotConfigured
 
 DEFAULT_PROFILE = "default"
+OWN_KEYS: Mapping[str, str] = {"operator": "operator_key", "project": "project_key"}
+"""Profiles that nobody has to store: the keys of the cloud on this machine."""
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 
@@ -101,13 +103,19 @@ class Credentials:
         """The machine's own cloud, else the default profile."""
         for name in ("operator_key", "project_key") if operator else ("project_key", "operator_key"):
             if self.content.get(name):
-                url = str(self.content.get("url") or DEFAULT_URL)
-                return Connection(url, str(self.content[name]), name, _text(self.content.get("ca_cert")))
+                return self._own(name)
         return self._profile(DEFAULT_PROFILE) if DEFAULT_PROFILE in self._profiles() else None
+
+    def _own(self, name: str) -> Connection:
+        """The machine's own cloud with one of its two keys."""
+        url = str(self.content.get("url") or DEFAULT_URL)
+        return Connection(url, str(self.content[name]), name, _text(self.content.get("ca_cert")))
 
     def _profile(self, name: str) -> Connection:
         profiles = self._profiles()
         table = profiles.get(name)
+        if table is None and self.content.get(OWN_KEYS.get(name, "")):
+            return self._own(OWN_KEYS[name])
         if table is None:
             known = f"There are: {', '.join(sorted(profiles))}." if profiles else "There are none yet."
             raise NotConfigured(

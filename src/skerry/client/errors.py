@@ -38,6 +38,10 @@ class StreamBroken(SkerryError):
     """A stream that ended before its end; what had come until then was handed out."""
 
 
+class TookTooLong(SkerryError):
+    """What was waited for had not come when the time was up. It may still come."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing wrong with one field; `path` is dotted."""

@@ -5,7 +5,8 @@ from functools import wraps
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from skerry.client.call import Call, Page
-from skerry.client.requests import identity, inference, money, runtime
+from skerry.client.requests import batches, endpoints, files, identity, inference, log, money, runtime
+from skerry.client.streams import AsyncByteStream, ByteStream
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,11 +18,15 @@ class Blocking(Protocol):
 
     def pages(self, call: Call[Page[T]]) -> Iterator[T]: ...
 
+    def stream(self, call: Call[None]) -> ByteStream: ...
+
 
 class Asynchronous(Protocol):
     def send(self, call: Call[T]) -> Awaitable[T]: ...
 
     def pages(self, call: Call[Page[T]]) -> AsyncIterator[T]: ...
+
+    def stream(self, call: Call[None]) -> Awaitable[AsyncByteStream]: ...
 
 
 class Group(Generic[C]):
@@ -71,6 +76,62 @@ class many(Generic[P, T]):
         return method
 
 
+class streamed(Generic[P]):
+    """A method whose answer is bytes."""
+
+    def __init__(self, build: Callable[P, Call[None]]) -> None:
+        self.build = build
+
+    @overload
+    def __get__(self, group: Group[Blocking], kind: type) -> Callable[P, ByteStream]: ...
+
+    @overload
+    def __get__(self, group: Group[Asynchronous], kind: type) -> Callable[P, Awaitable[AsyncByteStream]]: ...
+
+    def __get__(self, group: Group[Any], kind: type) -> Callable[P, Any]:
+        @wraps(self.build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return group.client.stream(self.build(*args, **kwargs))
+
+        return method
+
+
+W = TypeVar("W", covariant=True)
+
+
+class Waits(Protocol[W]):
+    """`progress` sees each answer on the way. Times in seconds; without a timeout it waits for ever."""
+
+    def __call__(
+        self,
+        id: str,
+        *,
+        timeout: float | None = None,
+        poll: float = 1.0,
+        progress: Callable[[Any], None] | None = None,
+    ) -> W: ...
+
+
+class until(Generic[T]):
+    """A method that asks again and again until `done` says so. Raises TookTooLong."""
+
+    def __init__(self, build: Callable[[str], Call[T]], done: Callable[[T], bool]) -> None:
+        self.build = build
+        self.done = done
+
+    @overload
+    def __get__(self, group: Group[Blocking], kind: type) -> Waits[T]: ...
+
+    @overload
+    def __get__(self, group: Group[Asynchronous], kind: type) -> Waits[Awaitable[T]]: ...
+
+    def __get__(self, group: Group[Any], kind: type) -> Any:
+        def method(id: str, **how: Any) -> Any:
+            return group.client.wait(self.build(id), self.done, **how)
+
+        return method
+
+
 class Keys(Group[C]):
     list = many(identity.list_keys)
     get = one(identity.get_key)
@@ -81,12 +142,16 @@ class Keys(Group[C]):
 
 class Projects(Group[C]):
     list = many(identity.list_projects)
+    get = one(identity.get_project)
     create = one(identity.create_project)
+    update = one(identity.update_project)
 
 
 class Organizations(Group[C]):
     list = many(identity.list_organizations)
+    get = one(identity.get_organization)
     create = one(identity.create_organization)
+    update = one(identity.update_organization)
 
 
 class Members(Group[C]):
@@ -108,8 +173,41 @@ class Models(Group[C]):
 
 
 class Endpoints(Group[C]):
-    list = many(inference.list_endpoints)
-    get = one(inference.get_endpoint)
+    list = many(endpoints.list_endpoints)
+    get = one(endpoints.get_endpoint)
+    create = one(endpoints.create_endpoint)
+    estimate = one(endpoints.estimate_endpoint)
+    update = one(endpoints.update_endpoint)
+    drain = one(endpoints.drain_endpoint)
+    resume = one(endpoints.resume_endpoint)
+    rollout = one(endpoints.roll_out_endpoint)
+    remove = one(endpoints.remove_endpoint)
+    load = one(endpoints.endpoint_load)
+    logs = streamed(endpoints.endpoint_logs)
+
+
+class Files(Group[C]):
+    upload = one(files.upload_file)
+    list = many(files.list_files)
+    get = one(files.get_file)
+    content = streamed(files.file_content)
+    delete = one(files.delete_file)
+
+
+class Batches(Group[C]):
+    create = one(batches.create_batch)
+    estimate = one(batches.estimate_batch)
+    list = many(batches.list_batches)
+    get = one(batches.get_batch)
+    cancel = one(batches.cancel_batch)
+    wait = until(batches.get_batch, batches.has_ended)
+
+
+class Requests(Group[C]):
+    """The log of answers that were given."""
+
+    list = many(log.list_requests)
+    get = one(log.get_request)
 
 
 class Budgets(Group[C]):
@@ -145,6 +243,9 @@ class Resources(Group[C]):
         self.audit = Audit(client)
         self.models = Models(client)
         self.endpoints = Endpoints(client)
+        self.files = Files(client)
+        self.batches = Batches(client)
+        self.requests = Requests(client)
         self.budgets = Budgets(client)
         self.events = Events(client)
         self.status = Status(client)

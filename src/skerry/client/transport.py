@@ -1,7 +1,9 @@
 """What the two clients share of httpx: settings, requests and its errors in our words."""
 
+import io
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
@@ -18,6 +20,8 @@ TROUBLE = (httpx.TransportError, httpx.DecodingError, httpx.StreamError)
 
 DEFAULT_TIMEOUT = 60.0
 CONNECT_TIMEOUT = 5.0
+CONNECTIONS = 100
+"""At once, to one server."""
 
 
 class Settings(TypedDict):
@@ -26,9 +30,12 @@ class Settings(TypedDict):
     timeout: httpx.Timeout
     verify: ssl.SSLContext | bool
     trust_env: bool
+    limits: httpx.Limits
 
 
-def settings(url: str, api_key: str, timeout: float, ca_cert: str | None = None) -> Settings:
+def settings(
+    url: str, api_key: str, timeout: float, ca_cert: str | None = None, connections: int = CONNECTIONS
+) -> Settings:
     """Keyword arguments of an httpx client. Raises NotConfigured for what cannot be used as one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -50,6 +57,7 @@ def settings(url: str, api_key: str, timeout: float, ca_cert: str | None = None)
         "verify": parts.scheme == "https" and (_trusting(ca_cert) if ca_cert else True),
         # A proxy for the outside world cannot reach this machine's own address.
         "trust_env": parts.hostname not in LOOPBACK,
+        "limits": httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
     }
 
 
@@ -75,18 +83,44 @@ def scoped(call: Call[Any], project: str | None) -> Mapping[str, str]:
     return {**call.query, "project": project}
 
 
-def build(client: httpx.Client | httpx.AsyncClient, call: Call[Any], project: str | None) -> httpx.Request:
-    return client.build_request(
-        call.method,
-        call.path,
-        params=dict(scoped(call, project)) or None,
-        json=call.body,
-        headers=dict(call.headers),
-    )
+class _Watched(io.FileIO):
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, path: str, told: Callable[[int], None] | None) -> None:
+        super().__init__(path)
+        self._told = told
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(-1 if size is None else size) or b""
+        if self._told is not None:
+            self._told(self.tell())
+        return data
+
+
+@contextmanager
+def built(client: httpx.Client | httpx.AsyncClient, call: Call[Any], project: str | None) -> Iterator[httpx.Request]:
+    """The request, with its file open for the length of the block. Raises OSError where it cannot be read."""
+    common: dict[str, Any] = {"params": dict(scoped(call, project)) or None, "headers": dict(call.headers)}
+    if call.patient:
+        patient = httpx.Timeout(client.timeout)
+        patient.read = None
+        common["timeout"] = patient
+    if call.upload is None:
+        yield client.build_request(call.method, call.path, json=call.body, **common)
+        return
+    with _Watched(str(call.upload.path), call.upload.told) as file:
+        form: dict[str, Any] = {"data": dict(call.upload.fields), "files": {"file": (call.upload.path.name, file)}}
+        yield client.build_request(call.method, call.path, **form, **common)
 
 
 def build_chat(client: httpx.Client | httpx.AsyncClient, body: Mapping[str, Any]) -> httpx.Request:
-    return client.build_request("POST", CHAT, json=dict(body), headers={"accept": "text/event-stream"})
+    accept = "text/event-stream" if body.get("stream") else "application/json"
+    return client.build_request("POST", CHAT, json=dict(body), headers={"accept": accept})
+
+
+def content_length(response: httpx.Response) -> int | None:
+    text = response.headers.get("content-length", "")
+    return int(text) if text.isdigit() else None
 
 
 def unreachable(error: Exception, url: str) -> NotReachable:

@@ -37,10 +37,7 @@ def chat(
     temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
 ) -> None:
     """Chat with a model, or ask it one thing."""
-    if session.project is not None:
-        raise wrong_use(
-            "A chat belongs to the project of its key.", "Use a key of that project: --profile, or SKERRY_API_KEY."
-        )
+    session.require_own_project("A chat")
     question = _question(prompt)
     if question is None and session.out.as_json:
         raise wrong_use("--json needs a PROMPT.")

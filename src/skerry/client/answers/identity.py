@@ -22,9 +22,21 @@ class Whoami(Answer, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
 
 
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """None: not limited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    """Requests under way at once."""
+
+
 class Organization(Answer, frozen=True, kw_only=True):
     id: str
     name: str
+    limits: RateLimits = RateLimits()
+    tier: str = ""
+    """`free` ones are slowed before `standard` ones when demand surges."""
     created_at: datetime | None = None
 
 
@@ -34,6 +46,9 @@ class Project(Answer, frozen=True, kw_only=True):
     organization: str = ""
     trusted: bool = False
     jurisdictions: tuple[str, ...] = ()
+    limits: RateLimits = RateLimits()
+    log_content: bool = False
+    """Whether the request log keeps what was asked and answered."""
     created_at: datetime | None = None
 
 
@@ -49,6 +64,7 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
     budget: Money | None = None
 
 

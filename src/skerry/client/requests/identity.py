@@ -6,7 +6,7 @@ from typing import Any
 
 from skerry.client.answers.base import reader
 from skerry.client.answers.identity import ApiKey, AuditEvent, AuditVerdict, Member, Organization, Project, Whoami
-from skerry.client.call import CONTROL, Call, Page, at, create, delete, get, listing, rfc3339
+from skerry.client.call import CONTROL, Call, Page, at, change, create, delete, get, listing, present, rfc3339
 
 KEYS = f"{CONTROL}/api-keys"
 PROJECTS = f"{CONTROL}/projects"
@@ -37,7 +37,10 @@ def create_key(
     expires_at: datetime | None = None,
     limits: Mapping[str, Any] | None = None,
 ) -> Call[ApiKey]:
-    """The answer's `key` is the secret, shown this once. `limits`: requests_per_minute, tokens_per_minute, budget."""
+    """The answer's `key` is the secret, shown this once.
+
+    `limits`: requests_per_minute, tokens_per_minute, concurrent_requests, budget.
+    """
     body = {
         "name": name,
         "scopes": list(scopes),
@@ -79,6 +82,31 @@ def create_project(
     return create(PROJECTS, reader(Project), body)
 
 
+def get_project(project: str) -> Call[Project]:
+    """By id or name."""
+    return get(at(PROJECTS, project), reader(Project))
+
+
+def update_project(
+    project: str,
+    *,
+    name: str | None = None,
+    trusted: bool | None = None,
+    jurisdictions: Sequence[str] | None = None,
+    limits: Mapping[str, int] | None = None,
+    log_content: bool | None = None,
+) -> Call[Project]:
+    """What is left out stays. `limits` takes the place of all that there were; `{}` lifts them."""
+    body = {
+        "name": name,
+        "trusted": trusted,
+        "jurisdictions": None if jurisdictions is None else list(jurisdictions),
+        "limits": None if limits is None else dict(limits),
+        "log_content": log_content,
+    }
+    return change(at(PROJECTS, project), reader(Project), present(body))
+
+
 def list_organizations(*, limit: int | None = None) -> Call[Page[Organization]]:
     """Needs the operator scope."""
     return listing(ORGANIZATIONS, reader(Organization), limit=limit)
@@ -87,6 +115,20 @@ def list_organizations(*, limit: int | None = None) -> Call[Page[Organization]]:
 def create_organization(name: str) -> Call[Organization]:
     """Needs the operator scope."""
     return create(ORGANIZATIONS, reader(Organization), {"name": name})
+
+
+def get_organization(organization: str) -> Call[Organization]:
+    """By id or name. Needs the operator scope."""
+    return get(at(ORGANIZATIONS, organization), reader(Organization))
+
+
+def update_organization(
+    organization: str, *, limits: Mapping[str, int] | None = None, tier: str | None = None
+) -> Call[Organization]:
+    """`limits` takes the place of all that there were; `{}` lifts them. `tier`: standard or free. Needs the operator
+    scope."""
+    body = {"limits": None if limits is None else dict(limits), "tier": tier}
+    return change(at(ORGANIZATIONS, organization), reader(Organization), present(body))
 
 
 def list_members(*, organization: str | None = None, limit: int | None = None) -> Call[Page[Member]]:

@@ -1,14 +1,13 @@
-"""Requests about models and endpoints. The chat itself is in `chat.py`."""
+"""Requests about models. The chat itself is in `chat.py`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from skerry.client.answers.base import reader
-from skerry.client.answers.inference import CallableModel, Endpoint, Model
+from skerry.client.answers.inference import CallableModel, Model
 from skerry.client.call import CONTROL, Call, Page, at, create, delete, get, listing, present
 
 MODELS = f"{CONTROL}/models"
-ENDPOINTS = f"{CONTROL}/endpoints"
 
 
 def list_models(*, limit: int | None = None) -> Call[Page[Model]]:
@@ -34,7 +33,8 @@ def add_model(
     license: str | None = None,
     price: Mapping[str, str] | None = None,
 ) -> Call[Model]:
-    """`source` has one of path, hub, upstream (with upstream_key?, upstream_model?); price is per million tokens."""
+    """`source` has one of path, hub, upstream (with upstream_key?) and upstreams ([{url, key?, weight?}]); both of the
+    latter with upstream_model?. `price` is per million tokens."""
     body = {
         "name": name,
         "engine": engine,
@@ -48,11 +48,3 @@ def add_model(
 
 def remove_model(name: str) -> Call[None]:
     return delete(at(MODELS, name))
-
-
-def list_endpoints(*, limit: int | None = None) -> Call[Page[Endpoint]]:
-    return listing(ENDPOINTS, reader(Endpoint), limit=limit)
-
-
-def get_endpoint(name: str) -> Call[Endpoint]:
-    return get(at(ENDPOINTS, name), reader(Endpoint))

@@ -13,7 +13,7 @@ from skerry.inference.batches.service import Batches
 def openai_router(service: Batches, access: Access) -> APIRouter:
     """Below `/v1`."""
     routes = APIRouter(tags=["batches"])
-    Caller = Annotated[Principal, Depends(access.require(Scope.INFERENCE))]
+    Caller = Annotated[Principal, Depends(access.project(Scope.INFERENCE))]
 
     @routes.post("/batches")
     async def create_batch(

@@ -14,8 +14,12 @@ from skerry.kernel.money import decimal_from_nano, plain
 
 _NUMBERS = re.compile(r"\d+")
 _TOO_LONG = re.compile(
-    r"context (?:size|length|window)|exceeds? the (?:available )?context|too many tokens|maximum context", re.I
+    r"context (?:size|length|window)|exceeds? the (?:available )?context|too many tokens|maximum context"
+    r"|too large to process",
+    re.I,
 )
+_OVERSIZED = b"too large to process"
+"""llama.cpp's words, with a 500, for a text that is longer than a model of embeddings takes."""
 
 _FIELD = {Task.CHAT: "messages", Task.COMPLETION: "prompt", Task.EMBEDDING: "input"}
 KINDS = {"key": "key's budget", "project": "project's budget", "organization": "organization's credit limit"}
@@ -35,7 +39,7 @@ def exhausted(denied: Denied, ceiling: int, currency: str) -> ApiError:
 
 def from_engine(status: int, body: bytes, route: Route, task: Task) -> ApiError:
     """An engine's refusal in our words. Its 400 is the caller's; all else is ours, without a word about the inside."""
-    if status in (400, 413, 422):
+    if status in (400, 413, 422) or (status == 500 and task is Task.EMBEDDING and _OVERSIZED in body):
         error = _error_object(_without_keys(body, route))
         message = str(error.get("message") or "The model refused the request")[:500]
         numbers = _numbers(error, message)
