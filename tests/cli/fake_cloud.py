@@ -42,7 +42,10 @@ class Asked:
 
 @dataclass
 class FakeCloud:
-    """`answers` by "METHOD /path": (status, body), or a function of what was asked. `chat` gives an answer's words."""
+    """`answers` by "METHOD /path": (status, body), or a function of what was asked. `chat` gives an answer's words.
+
+    Bodies are JSON, or bytes as they are, in both directions.
+    """
 
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -82,7 +85,7 @@ def started(cloud: FakeCloud) -> ThreadingHTTPServer:
                 parts.path,
                 {name: values[0] for name, values in parse_qs(parts.query).items()},
                 (self.headers.get("authorization") or "").removeprefix("Bearer "),
-                json.loads(self.rfile.read(length)) if length else None,
+                self.body(self.rfile.read(length)) if length else None,
                 {name.lower(): value for name, value in self.headers.items()},
             )
             cloud.asked.append(asked)
@@ -91,10 +94,13 @@ def started(cloud: FakeCloud) -> ThreadingHTTPServer:
             else:
                 self.reply(*cloud.answer(asked))
 
-        do_GET = do_POST = do_DELETE = do
+        do_GET = do_POST = do_PATCH = do_DELETE = do
+
+        def body(self, content: bytes) -> Any:
+            return json.loads(content) if self.headers.get_content_type() == "application/json" else content
 
         def reply(self, status: int, body: Any) -> None:
-            content = b"" if body is None else json.dumps(body).encode()
+            content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(content)))
             self.end_headers()

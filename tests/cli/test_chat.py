@@ -1,15 +1,8 @@
 """`skerry chat`: one question, and a conversation."""
 
 import json
-import os
-import pty
-import select
 import signal
-import subprocess
-import sys
 import threading
-import time
-from contextlib import suppress
 
 import pytest
 
@@ -17,6 +10,7 @@ from skerry.cli.conversation import Conversation
 from skerry.cli.repl import Repl
 from skerry.client import Skerry
 from tests.cli.fake_cloud import problem
+from tests.cli.terminal import Terminal
 
 
 def chats(cloud):
@@ -133,40 +127,6 @@ class TestRepl:
         assert "/reset" in said
         # The question that had no answer is not part of the next.
         assert [len(body["messages"]) for body in chats(cloud)] == [1, 1]
-
-
-class Terminal:
-    """`skerry …` on a terminal of its own."""
-
-    def __init__(self, env, *args):
-        self.master, slave = pty.openpty()
-        environ = {name: value for name, value in {**os.environ, **env, "TERM": "dumb"}.items() if value is not None}
-        command = [sys.executable, "-m", "skerry.cli", *args]
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
-        )
-        os.close(slave)
-        self.output = ""
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def until(self, text, seconds=20.0):
-        deadline = time.monotonic() + seconds
-        while text not in self.output:
-            assert time.monotonic() < deadline, f"{text!r} did not come; this did: {self.output!r}"
-            if select.select([self.master], [], [], 0.1)[0]:
-                with suppress(OSError):
-                    self.output += os.read(self.master, 65536).decode(errors="replace")
-
-    def end(self):
-        try:
-            return self.process.wait(20)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
-            os.close(self.master)
 
 
 def test_ctrl_c_stops_the_answer_and_keeps_the_session(cloud, env):

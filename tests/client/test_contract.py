@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
+from skerry.artifacts.files.schemas import FileOut
 from skerry.artifacts.schemas import ModelOut
 from skerry.client.answers.base import Answer
 from skerry.client.answers.identity import (
@@ -14,14 +15,31 @@ from skerry.client.answers.identity import (
     Member,
     Organization,
     Project,
+    RateLimits,
     Whoami,
 )
-from skerry.client.answers.inference import Model
+from skerry.client.answers.inference import ColdStart, Endpoint, EndpointEstimate, Load, Model, Replica
 from skerry.client.answers.money import UsageRow
 from skerry.client.answers.runtime import Event
+from skerry.client.answers.work import (
+    Batch,
+    BatchCost,
+    BatchError,
+    BatchEstimate,
+    File,
+    LoggedRequest,
+    RequestContent,
+    RequestCounts,
+    RequestTimings,
+    RequestTokens,
+)
 from skerry.identity.schemas.audit import AuditEventOut, AuditVerdictOut
+from skerry.identity.schemas.base import RateLimitsBody
 from skerry.identity.schemas.keys import LimitsBody, MintedKeyOut, WhoamiOut
 from skerry.identity.schemas.tenants import MemberOut, OrganizationOut, ProjectOut
+from skerry.inference.batches import schemas as batches
+from skerry.inference.requests import schemas as log
+from skerry.inference.schemas import ColdStartOut, EndpointOut, EstimateOut, LoadOut, ReplicaOut
 from skerry.metering.schemas import UsageRow as UsageRowOut
 from skerry.server.events import EventOut
 
@@ -37,7 +55,23 @@ from skerry.server.events import EventOut
         (KeyLimits, LimitsBody),
         (AuditEvent, AuditEventOut),
         (AuditVerdict, AuditVerdictOut),
+        (RateLimits, RateLimitsBody),
         (Model, ModelOut),
+        (Endpoint, EndpointOut),
+        (Replica, ReplicaOut),
+        (EndpointEstimate, EstimateOut),
+        (Load, LoadOut),
+        (ColdStart, ColdStartOut),
+        (File, FileOut),
+        (Batch, batches.BatchOut),
+        (BatchCost, batches.CostOut),
+        (BatchError, batches.BatchErrorOut),
+        (BatchEstimate, batches.EstimateOut),
+        (RequestCounts, batches.CountsOut),
+        (LoggedRequest, log.RequestDetail),
+        (RequestTokens, log.TokensOfRequest),
+        (RequestTimings, log.TimingsOfRequest),
+        (RequestContent, log.ContentOut),
         (UsageRow, UsageRowOut),
         (Event, EventOut),
     ],

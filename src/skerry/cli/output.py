@@ -75,6 +75,10 @@ class Answers:
         if self.as_json:
             self.json(answer.raw)
             return
+        self.show(fields)
+
+    def show(self, fields: Sequence[tuple[str, str]]) -> None:
+        """Fields under each other, without the empty ones."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")

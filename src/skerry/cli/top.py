@@ -1,6 +1,7 @@
 """What happens at the endpoints now: a table of them, drawn again and again."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from skerry.client import Forbidden, NotFound, NotReachable, Skerry, Unavailable
 from skerry.client.answers.inference import Endpoint, Load
 
 REFRESH_SECONDS = 1.0
+ESCAPE = "\x1b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,15 @@ def watch(client: Skerry, names: Sequence[str]) -> list[Row]:
     """Draws until q or Ctrl-C; the last rows. A cloud that is away for a while is waited for."""
     rows = look(client, names)
     trouble = ""
-    with Live(_view(rows, trouble), console=Console(highlight=False), screen=True, auto_refresh=False) as live:
-        with single_keys() as key:
-            while "q" not in (pressed := key(REFRESH_SECONDS).lower()) and "\x1b" not in pressed:
-                try:
-                    rows, trouble = look(client, names), ""
-                except (NotReachable, Unavailable) as error:
-                    trouble = error.detail
-                live.update(_view(rows, trouble), refresh=True)
+    screen = Live(_view(rows, trouble), console=Console(highlight=False), screen=True, auto_refresh=False)
+    with suppress(KeyboardInterrupt), screen as live, single_keys() as key:
+        live.refresh()
+        while key(REFRESH_SECONDS).lower() not in ("q", ESCAPE):
+            try:
+                rows, trouble = look(client, names), ""
+            except (NotReachable, Unavailable) as error:
+                trouble = error.detail
+            live.update(_view(rows, trouble), refresh=True)
     return rows
 
 

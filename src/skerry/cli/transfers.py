@@ -36,9 +36,12 @@ def download(client: Skerry, file_id: str, target: Path | None) -> int:
         raise Failure(f"{target} cannot be written: {error.strerror}") from error
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file, client.files.content(file_id) as content:
-            with _shown(target.name, content.size) as told:
-                written = _copy(content, file.write, told)
+        with (
+            os.fdopen(handle, "wb") as file,
+            client.files.content(file_id) as content,
+            _shown(target.name, content.size) as told,
+        ):
+            written = _copy(content, file.write, told)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:

@@ -40,7 +40,11 @@ def stream() -> dict[str, Any]:
 
 
 def structured() -> dict[str, Any]:
-    animal = model(max_tokens=60).with_structured_output(Animal, method="json_schema").invoke("Think of a bird.")
+    animal = (
+        model(max_tokens=200, temperature=0)
+        .with_structured_output(Animal, method="json_schema")
+        .invoke("Think of a bird.")
+    )
     return animal.model_dump()
 
 

@@ -8,8 +8,8 @@ from reporting import ASK, CHAT, EMBEDDING, SCHEMA, SLOW_KEY, error_of, run
 
 
 def ask(content: str = ASK, **more: Any) -> Any:
-    messages = [{"role": "user", "content": content}]
-    return litellm.completion(**{"model": f"openai/{CHAT}", "messages": messages, "max_tokens": 8, **more})
+    fixed = {"model": f"openai/{CHAT}", "max_tokens": 8, "max_retries": 0}
+    return litellm.completion(**{**fixed, "messages": [{"role": "user", "content": content}], **more})
 
 
 def chat() -> dict[str, Any]:
@@ -34,7 +34,7 @@ def stream() -> dict[str, Any]:
 def structured() -> dict[str, Any]:
     form = {"type": "json_schema", "json_schema": {"name": "animal", "schema": SCHEMA, "strict": True}}
     said: dict[str, Any] = json.loads(
-        ask("Think of a bird.", max_tokens=60, response_format=form).choices[0].message.content
+        ask("Think of a bird.", max_tokens=200, temperature=0, response_format=form).choices[0].message.content
     )
     return said
 
@@ -66,5 +66,4 @@ def throttled() -> dict[str, Any]:
 
 if __name__ == "__main__":
     litellm.suppress_debug_info = True
-    litellm.num_retries = 0
     run([chat, stream, structured, tools, embeddings, unauthorized, not_found, throttled])

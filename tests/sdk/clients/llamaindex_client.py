@@ -43,7 +43,7 @@ def stream() -> dict[str, Any]:
 
 
 def structured() -> dict[str, Any]:
-    llm = model(max_tokens=60, should_use_structured_outputs=True)
+    llm = model(max_tokens=200, temperature=0, should_use_structured_outputs=True)
     return llm.as_structured_llm(Animal).chat([ChatMessage("Think of a bird.")]).raw.model_dump()
 
 
@@ -51,10 +51,8 @@ def embeddings() -> dict[str, Any]:
     if not EMBEDDING:
         return {"none": True}
     model = OpenAILikeEmbedding(model_name=EMBEDDING, api_base=BASE_URL, api_key=KEY, max_retries=0)
-    return {
-        "vectors": model.get_text_embedding_batch(["A bird sings.", "A song of birds."])
-        + [model.get_query_embedding("The invoice is due.")]
-    }
+    texts = model.get_text_embedding_batch(["A bird sings.", "A song of birds."])
+    return {"vectors": [*texts, model.get_query_embedding("The invoice is due.")]}
 
 
 def unauthorized() -> dict[str, Any]:

@@ -46,7 +46,8 @@ const checks = {
     const answer = await client().chat.completions.parse({
       model: CHAT,
       messages: [{ role: "user", content: "Think of a bird." }],
-      max_tokens: 60,
+      max_tokens: 200,
+      temperature: 0,
       response_format: { type: "json_schema", json_schema: { name: "animal", schema: SCHEMA, strict: true } },
     });
     return JSON.parse(answer.choices[0].message.content);

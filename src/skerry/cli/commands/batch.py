@@ -18,7 +18,7 @@ from skerry.cli.output import Column
 from skerry.cli.session import Session
 from skerry.cli.speech import dim, note, printable
 from skerry.cli.transfers import download, upload
-from skerry.client import Skerry
+from skerry.client import Skerry, SkerryError
 from skerry.client.answers.work import Batch, BatchError, BatchErrors, BatchEstimate
 
 commands = Commands("Many requests in a file, at half the price.")
@@ -78,7 +78,7 @@ def create_batch(
         wish: dict[str, Any] = {"endpoint": asked, "completion_window": window, "metadata": named or None}
         try:
             _agree(session, client.batches.estimate(file_id, **wish), yes=yes)
-        except (Failure, typer.Abort):
+        except (Failure, SkerryError, typer.Abort):
             # It was put there for nothing else.
             if path is not None:
                 client.files.delete(file_id)

@@ -75,19 +75,19 @@ def show_endpoint(session: Session, name: Name) -> None:
         ("name", endpoint.name),
         ("id", endpoint.id),
         ("model", endpoint.model),
-        ("rolling out", endpoint.next_model or ""),
+        ("rollout", endpoint.next_model or ""),
         ("kind", endpoint.kind),
         ("status", endpoint.status),
         ("reason", _reason(endpoint)),
         ("scale", f"{endpoint.min_replicas} to {endpoint.max_replicas} replicas"),
-        ("wanted now", str(endpoint.wanted_replicas)),
+        ("wanted", str(endpoint.wanted_replicas)),
         ("target", f"{endpoint.target_concurrency} requests a replica" if endpoint.target_concurrency else ""),
         ("idle", f"to zero after {endpoint.idle_timeout_seconds} s" if endpoint.idle_timeout_seconds else ""),
         ("queue", f"{endpoint.queue_seconds} s" if endpoint.queue_seconds else ""),
         ("policy", endpoint.policy),
         ("paid by", endpoint.charge_by),
         ("capacity", endpoint.capacity_class),
-        ("each replica", " of ".join(filter(None, parts)) if parts[0] else ""),
+        ("needs", " of ".join(filter(None, parts)) if parts[0] else ""),
         ("created", when(endpoint.created_at)),
     ]
     session.out.fields(endpoint, [*fields, *(("replica", _replica(one)) for one in endpoint.replicas)])
@@ -163,8 +163,7 @@ def scale_endpoint(
     queue: Queue = None,
     policy: Policy = None,
     default: Annotated[
-        list[Literal["target", "idle", "queue"]] | None,
-        typer.Option(help="Back to what holds without it; several times."),
+        list[str] | None, typer.Option(help="target, idle or queue: back to what holds without it; several times.")
     ] = None,
     yes: Yes = False,
 ) -> None:
@@ -178,7 +177,10 @@ def scale_endpoint(
         "policy": policy,
     }
     fields = {"target": "target_concurrency", "idle": "idle_timeout_seconds", "queue": "queue_seconds"}
-    if not default and all(value is None for value in wish.values()):
+    defaults = inputs.words(default or [])
+    if not set(defaults) <= fields.keys():
+        raise wrong_use(f"--default: {', '.join(defaults)}?", "It takes target, idle and queue.")
+    if not defaults and all(value is None for value in wish.values()):
         raise wrong_use("There is nothing to change.", "--min, --max, --target, --idle, --queue or --policy.")
     with session.client(operator=True) as client:
         before = client.endpoints.get(name)
@@ -193,7 +195,7 @@ def scale_endpoint(
                 sku=before.sku,
             )
             session.agree(estimate.max_hour, _price(estimate), yes=yes)
-        endpoint = client.endpoints.update(before.id, **wish, defaults=[fields[one] for one in default or ()])
+        endpoint = client.endpoints.update(before.id, **wish, defaults=[fields[one] for one in defaults])
     scale = f"{endpoint.min_replicas} to {endpoint.max_replicas} replicas"
     session.out.done(f"{endpoint.name} has {scale}.", endpoint.raw)
 

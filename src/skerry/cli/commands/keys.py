@@ -53,6 +53,7 @@ def create_key(
     window: Annotated[str | None, typer.Option(help="day or month: the budget begins anew with each.")] = None,
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Requests under way at once.")] = None,
 ) -> None:
     """Create a key. Its secret is printed this once."""
     scopes = inputs.words(scope or []) or ["inference"]
@@ -61,7 +62,11 @@ def create_key(
     if window is not None and (budget is None or window not in ("day", "month", "total")):
         raise wrong_use("--window goes with --budget.", "It is day, month or total.")
     asked = inputs.amount(budget, "--budget") if budget else None
-    limits: dict[str, Any] = {"requests_per_minute": rpm, "tokens_per_minute": tpm}
+    limits: dict[str, Any] = {
+        "requests_per_minute": rpm,
+        "tokens_per_minute": tpm,
+        "concurrent_requests": concurrent,
+    }
     with session.client() as client:
         spend = with_currency(client, asked) if asked else None
         if spend and window in (None, "total"):

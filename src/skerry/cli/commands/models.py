@@ -2,14 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from skerry.cli import inputs
 from skerry.cli.commanding import Commands
 from skerry.cli.failures import wrong_use
-from skerry.cli.figures import count, when
+from skerry.cli.figures import count, size, when
 from skerry.cli.output import Column
 from skerry.cli.session import Session
 from skerry.cli.speech import note
@@ -24,7 +24,15 @@ def source_of(model: Model) -> str:
     """Where it comes from; customers are told the kind alone."""
     source = model.source or {}
     kind = str(source.get("kind") or "")
-    return f"{kind} {source.get(kind) or ''}".strip()
+    several = source.get("upstreams") or ()
+    where = source.get(kind) or ""
+    if len(several) > 1:
+        where = ", ".join(f"{one.get('url')}={one.get('weight')}" for one in several)
+    return f"{kind} {where}".strip()
+
+
+def _reason(model: Model) -> str:
+    return model.status_reason.message if model.status_reason else ""
 
 
 COLUMNS: tuple[Column[Model], ...] = (
@@ -32,7 +40,9 @@ COLUMNS: tuple[Column[Model], ...] = (
     Column("engine", lambda model: model.engine),
     Column("context", lambda model: count(model.context_length), right=True),
     Column("status", lambda model: model.status),
+    Column("licence", lambda model: model.license or ""),
     Column("source", source_of),
+    Column("reason", _reason),
 )
 
 
@@ -55,10 +65,14 @@ def show_model(session: Session, name: Annotated[str, typer.Argument(help="Name 
             ("id", model.id),
             ("engine", model.engine),
             ("source", source_of(model)),
+            ("revision", model.revision or ""),
             ("context", f"{count(model.context_length)} tokens" if model.context_length else ""),
             ("parameters", count(model.parameters)),
-            ("license", model.license or ""),
+            ("vectors", f"{model.embedding_width} wide" if model.embedding_width else ""),
+            ("size", size(model.size_bytes) if model.size_bytes else ""),
+            ("licence", model.license or ""),
             ("status", model.status),
+            ("reason", _reason(model)),
             ("added", when(model.created_at)),
         ],
     )
@@ -71,11 +85,17 @@ def add_model(
     path: Annotated[Path | None, typer.Option(help="Weights on the server's disk: a folder or a .gguf file.")] = None,
     hub: Annotated[str | None, typer.Option(help="Id of a model on the hub.")] = None,
     upstream: Annotated[
-        str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server that has it.")
+        list[str] | None,
+        typer.Option(
+            metavar="URL[=WEIGHT]", help="An OpenAI-compatible server that has it; several share it by weight."
+        ),
     ] = None,
-    upstream_key: Annotated[str | None, typer.Option(help="Its API key; safer with --upstream-key-stdin.")] = None,
+    upstream_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Its API key; several in the order of --upstream. Safer with --upstream-key-stdin."),
+    ] = None,
     upstream_key_stdin: Annotated[
-        bool, typer.Option("--upstream-key-stdin", help="Read the upstream's API key from stdin.")
+        bool, typer.Option("--upstream-key-stdin", help="Read the API keys from stdin, a line for each --upstream.")
     ] = False,
     upstream_model: Annotated[str | None, typer.Option(help="What the upstream calls it. [default: NAME]")] = None,
     engine: Annotated[str | None, typer.Option(help="llamacpp, vllm or external; without it, what fits.")] = None,
@@ -93,10 +113,8 @@ def add_model(
 
     --path and --upstream need the operator's key.
     """
-    if sum(source is not None for source in (path, hub, upstream)) != 1:
+    if sum(bool(source) for source in (path, hub, upstream)) != 1:
         raise wrong_use("Say where the model is.", "One of --path, --hub and --upstream.")
-    if upstream is None and (upstream_key or upstream_key_stdin or upstream_model):
-        raise wrong_use("--upstream-key and --upstream-model belong to --upstream.")
     price = {
         "prompt": inputs.price(price_prompt, "--price-prompt"),
         "cached": inputs.price(price_cached, "--price-cached"),
@@ -105,10 +123,11 @@ def add_model(
     source = {
         "path": None if path is None else str(path.expanduser().absolute()),
         "hub": hub,
-        "upstream": upstream,
-        "upstream_key": sys.stdin.readline().strip() if upstream_key_stdin else upstream_key,
+        **_upstreams(upstream or [], upstream_key or [], from_stdin=upstream_key_stdin),
         "upstream_model": upstream_model,
     }
+    if not upstream and (upstream_key or upstream_key_stdin or upstream_model):
+        raise wrong_use("--upstream-key and --upstream-model belong to --upstream.")
     with session.client(operator=True) as client:
         model = client.models.add(
             name,
@@ -119,10 +138,28 @@ def add_model(
             price={part: value for part, value in price.items() if value is not None},
         )
         if not session.out.as_json:
-            note(f"Added {name}.")
-        if wait if wait is not None else upstream is None:
+            note(f"Added {name}{f', licence {model.license}' if model.license else ''}.")
+        if wait if wait is not None else not upstream:
             wait_until_ready(client, name, timeout)
     session.out.done(f"Try it: skerry chat -m {name}", model.raw)
+
+
+def _upstreams(servers: list[str], keys: list[str], *, from_stdin: bool) -> dict[str, Any]:
+    """One server as `upstream`, several or weighted ones as `upstreams`. A key goes to the server it was given for."""
+    found = [inputs.weighted(server, "--upstream") for server in servers]
+    given = [sys.stdin.readline().strip() for _ in found] if from_stdin else keys
+    if given and found and len(given) != len(found):
+        raise wrong_use(
+            f"There are {len(found)} upstreams and {len(given)} keys.",
+            "Give a key for each, in the same order; an empty one where there is none.",
+        )
+    if len(found) <= 1 and all(weight is None for _, weight in found):
+        return {"upstream": found[0][0] if found else None, "upstream_key": given[0] or None if given else None}
+    servers_out = []
+    for number, (url, weight) in enumerate(found):
+        key = given[number] if given else ""
+        servers_out.append({"url": url, "weight": weight} | ({"key": key} if key else {}))
+    return {"upstreams": [{name: value for name, value in one.items() if value is not None} for one in servers_out]}
 
 
 @commands.command("remove")

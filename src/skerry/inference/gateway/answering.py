@@ -56,6 +56,8 @@ class Answering(Waiter):
         self._content: Content | None = None
         self._attempts = 0
         self._received = 0
+        self._unread = 0
+        """Bytes of the request that count as work not begun, until the first of the answer comes."""
         self._status = 0
         self._head_sent = False
         self._raw = False
@@ -201,6 +203,8 @@ class Answering(Waiter):
     def _more_headers(self) -> str:
         paid = self._paid()
         more = self._gateway.throttle_header(paid.route, paid.key)
+        if self._reply.queue_us:
+            more += f"x-skerry-queue-ms: {self._reply.queue_us // 1000}\r\n"
         if not self._keeps_alive():
             return more + "connection: close\r\n"
         return more if self._http.http11 else more + "connection: keep-alive\r\n"
@@ -265,6 +269,8 @@ class Answering(Waiter):
         if replica is None:
             return
         replica.in_flight -= 1
+        replica.unread -= self._unread
+        self._unread = 0
         if self._slot >= 0 and replica.cache is not None:
             replica.cache.give_back(self._slot, self._paid().key.project, self.prefix(), answered=answered)
             self._slot = -1

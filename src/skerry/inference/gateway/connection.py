@@ -28,7 +28,9 @@ SEND_SECONDS = 120.0
 """A client that takes nothing for this long is given up."""
 LINGER_SECONDS = 1.0
 MAX_BUFFERED = 512 * 1024 * 1024
-"""Of all bodies that are being received."""
+"""Of all bodies that are being received or answered."""
+LEAST_RATE = 10 * 1024
+"""Bytes a second of an upload, after a while: slower ones hold a connection for nothing."""
 HIGH_WATER = 256 * 1024
 _FOR_EVER: Final = float("inf")
 _VERSIONS: Final = ("1.1", "1.0")
@@ -62,6 +64,8 @@ class HttpRequest:
         """The body's length as announced; -1: it is chunked, or there is none."""
         self.keep_alive = True
         self.http11 = True
+        self.held = 0
+        """Bytes of its body that are kept in memory until it is answered."""
         self.expects = False
         """Whether the client waits for `100 Continue` before it sends the body."""
         self.chunked = False
@@ -116,6 +120,11 @@ class ClientConnection:
         self._headers: list[tuple[bytes, bytes]] = self._request.headers
         self._chunks: list[bytes] = []
         self._size = 0
+        self._held = 0
+        """Bytes of bodies that came whole and are not answered yet."""
+        self._answering = 0
+        """Of these, the one that is being answered."""
+        self._upload_begun = 0.0
         self._in_head = False
         self._quiet = 0
         """Bytes of an incomplete request since the last that belong to its body: of its head, of chunk extensions, of
@@ -170,6 +179,8 @@ class ClientConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         self._gateway.connections.discard(self)
         self._received()
+        self._gateway.buffered -= self._held
+        self._held = self._answering = 0
         self._stop_reading = True
         self._pending.clear()
         exchange, self._exchange, self._streaming = self._exchange, None, None
@@ -245,7 +256,8 @@ class ClientConnection:
         streaming = self._streaming
         if streaming is not None:
             if self._exchange is streaming:
-                self.deadline = gateway.now() + BODY_SECONDS
+                self._size += len(data)
+                self.deadline = self._upload_begun + BODY_SECONDS + self._size / LEAST_RATE
                 streaming.body_data(data)
             return
         if self._stop_reading:
@@ -261,19 +273,30 @@ class ClientConnection:
             self._chunks.append(data)
 
     def on_message_complete(self) -> None:
-        self._received()
         self._quiet = 0
-        streaming, self._streaming = self._streaming, None
+        streaming = self._streaming
+        self._streaming = None
         if streaming is not None:
+            self._size = 0
+            self._receiving = False
             if self._exchange is streaming:
-                self.deadline = _FOR_EVER
+                self.deadline = self._gateway.now() + self._gateway.silence_seconds
                 streaming.body_done()
             return
         if self._stop_reading:
+            self._received()
             return
-        request, chunks = self._request, self._chunks
+        request = self._request
+        chunks = self._chunks
+        request.held = self._size
+        self._held += self._size
+        self._size = 0
+        self._receiving = False
         request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._take(request)
+
+    def is_busy(self) -> bool:
+        return self._exchange is not None
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -290,6 +313,10 @@ class ClientConnection:
     def finished(self, keep_alive: bool) -> None:
         """The exchange has written its last byte."""
         self._exchange = None
+        if self._answering:
+            self._gateway.buffered -= self._answering
+            self._held -= self._answering
+            self._answering = 0
         if self.transport.is_closing():
             return
         if not keep_alive or self._gateway.draining or self._streaming is not None:
@@ -323,9 +350,10 @@ class ClientConnection:
         self.transport.write(head + body)
 
     def _received(self) -> None:
-        """The body is whole, or will never be."""
+        """The body will never be whole."""
         self._receiving = False
-        self._gateway.buffered -= self._size
+        if self._streaming is None:
+            self._gateway.buffered -= self._size
         self._size = 0
 
     def _linger(self) -> None:
@@ -343,6 +371,7 @@ class ClientConnection:
 
     def _take_as_it_comes(self, request: HttpRequest) -> None:
         """Begin the exchange before the body is there: an upload, larger than what is held in memory."""
+        self._upload_begun = self._gateway.now()
         exchange = self._gateway.exchange_for(self, request)
         self._exchange = self._streaming = exchange
         exchange.start()
@@ -363,6 +392,7 @@ class ClientConnection:
             self.send_error(request.problem, request, self._gateway.new_request_id())
             self.finished(keep_alive=False)
             return
+        self._answering = request.held
         exchange = self._gateway.exchange_for(self, request)
         self._exchange = exchange
         exchange.start()

@@ -170,6 +170,8 @@ class InferenceExchange(Answering):
         self._attempts += 1
         self._replica = replica
         replica.in_flight += 1
+        self._unread = len(self._http.body)
+        replica.unread += self._unread
         if self.waits_since:
             self._reply.queue_us += int((now - self.waits_since) * 1e6)
             self.waits_since = 0.0
@@ -223,6 +225,10 @@ class InferenceExchange(Answering):
     # --- upstream's side
     def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
+        replica = self._replica
+        if replica is not None:
+            replica.unread -= self._unread
+            self._unread = 0
         if status != 200 or not self._stream:
             return
         kind = b""

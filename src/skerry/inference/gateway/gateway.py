@@ -241,8 +241,12 @@ class Gateway:
         """No new requests; the ones under way get this long."""
         self.draining = True
         deadline = self.now() + seconds
-        while self.in_flight and self.now() < deadline:
+        marked = self.now()
+        while self._busy() and self.now() < deadline:
             self._sweep()
+            if self.now() - marked >= MARK_SECONDS:
+                marked = self.now()
+                self.mark()
             await asyncio.sleep(0.05)
         for exchange in list(self.in_flight):
             exchange.give_up(unavailable("The gateway is shutting down.", code="shutting_down"))
@@ -251,6 +255,10 @@ class Gateway:
         for client in list(self.connections):
             client.transport.close()
         self.mark()
+
+    def _busy(self) -> bool:
+        """Whether answers are under way, of the control API too."""
+        return bool(self.in_flight) or any(client.is_busy() for client in self.connections)
 
     def _sweep(self) -> None:
         now = self.tick = self.now()

@@ -79,6 +79,12 @@ class Passage(Exchange):
                 self._upstream.transport.pause_reading()
 
     def give_up(self, error: ApiError) -> None:
+        if self._streams and not self._whole and not self._head_sent:
+            if self._upstream is not None:
+                self._upstream.abandon()
+                self._upstream = None
+            self._refuse(ApiError(408, "The upload did not arrive in time.", code="request_timeout", close=True))
+            return
         self.upstream_lost(False, True, "it was silent for too long")
 
     # --- to the server
@@ -106,10 +112,13 @@ class Passage(Exchange):
     def _write(self, connection: UpstreamConnection) -> None:
         self._upstream = connection
         http = self._http
+        if not self._streams:
+            self._client.deadline = self._gateway.now() + self._gateway.silence_seconds
+        named = _named(http.header(b"connection"))
         method = b"GET" if http.method == b"HEAD" else http.method
         lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, http.target, self._public_host())]
         for name, value in http.headers:
-            if name not in HOP_BY_HOP and not name.startswith(OURS):
+            if name not in HOP_BY_HOP and name not in named and not name.startswith(OURS):
                 lines.append(b"%b: %b\r\n" % (name, value))
         lines.append(b"x-request-id: %b\r\n" % self._request_id.encode())
         lines.append(b"x-skerry-client-ip: %b\r\n" % self._client.peer.encode())
@@ -137,6 +146,8 @@ class Passage(Exchange):
         http = self._http
         self._status = status
         self._head_sent = True
+        # What is followed may be silent for as long as it likes.
+        self._client.deadline = float("inf")
         sized = next((value for name, value in headers if name == b"content-length"), None)
         bodiless = status in (204, 304) or http.method == b"HEAD"
         self._chunked = sized is None and not bodiless and http.http11
@@ -205,3 +216,8 @@ class Passage(Exchange):
         self._ended = True
         self._client.send_error(error, self._http, self._request_id)
         self._client.finished(self._http.keep_alive and not error.close)
+
+
+def _named(connection: bytes | None) -> list[bytes]:
+    """Headers that are for this hop alone, since the client says so (RFC 9110 §7.6.1)."""
+    return [name.strip().lower() for name in connection.split(b",")] if connection else []

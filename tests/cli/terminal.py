@@ -1,0 +1,41 @@
+"""`skerry …` on a terminal of its own."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+
+class Terminal:
+    def __init__(self, env, *args, term="dumb"):
+        self.master, slave = pty.openpty()
+        environ = {name: value for name, value in {**os.environ, **env, "TERM": term}.items() if value is not None}
+        command = [sys.executable, "-m", "skerry.cli", *args]
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
+        )
+        os.close(slave)
+        self.output = ""
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def until(self, text, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"{text!r} did not come; this did: {self.output!r}"
+            if select.select([self.master], [], [], 0.1)[0]:
+                with suppress(OSError):
+                    self.output += os.read(self.master, 65536).decode(errors="replace")
+
+    def end(self):
+        try:
+            return self.process.wait(20)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            os.close(self.master)
