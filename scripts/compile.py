@@ -23,14 +23,15 @@ NOTE = SOURCE / "skerry" / "compiled.json"
 GATEWAY = "skerry/inference/gateway"
 HOT = (
     *(f"{GATEWAY}/{name}.py" for name in (
-        "admission", "answering", "balances", "charge", "connection", "content", "exchange", "fairness", "gateway",
-        "heads", "lanes", "limits", "metrics", "passage", "pricing", "prompts", "snapshot", "sse", "state", "upstream",
-        "waiting",
+        "admission", "answering", "balances", "charge", "connection", "content", "exchange", "fairness", "fields",
+        "gateway", "heads", "kinds", "lanes", "limits", "metrics", "passage", "pricing", "prompts", "snapshot", "sse",
+        "state", "upstream", "waiting",
     )),
     *(f"{GATEWAY}/routing/{name}.py" for name in (
         "base", "choosing", "least_load", "prefix_affinity", "random_choice", "round_robin",
     )),
     "skerry/inference/engines/llamacpp/slots.py",
+    "skerry/runtime/journal/segments.py",
     "skerry/runtime/journal/writer.py",
 )  # fmt: skip
 

@@ -58,13 +58,9 @@ class FakeCloud:
     def of(self, path: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.path == path]
 
-    def answer(self, asked: Asked) -> tuple[int, Any]:
+    def said(self, asked: Asked) -> tuple[int, Any] | None:
         found = self.answers.get(f"{asked.method} {asked.path}")
-        if callable(found):
-            found = found(asked)
-        if found is not None:
-            return found
-        return problem(404, "not_found", f"There is no {asked.path} here.")
+        return found(asked) if callable(found) else found
 
 
 def problem(status: int, code: str, detail: str, **more: Any) -> tuple[int, Any]:
@@ -89,10 +85,11 @@ def started(cloud: FakeCloud) -> ThreadingHTTPServer:
                 {name.lower(): value for name, value in self.headers.items()},
             )
             cloud.asked.append(asked)
-            if asked.path == "/v1/chat/completions" and "POST /v1/chat/completions" not in cloud.answers:
+            said = cloud.said(asked)
+            if said is None and asked.path == "/v1/chat/completions":
                 self.stream(asked)
             else:
-                self.reply(*cloud.answer(asked))
+                self.reply(*(said or problem(404, "not_found", f"There is no {asked.path} here.")))
 
         do_GET = do_POST = do_PATCH = do_DELETE = do
 

@@ -148,10 +148,11 @@ def test_time_that_is_paid_makes_tokens_free(run, priced):
 def test_refusals_are_counted_by_code(run, priced):
     words = problem(503, "overloaded", "Too much to do.")
     priced.answers[f"POST {CHAT}"] = lambda asked: words if len(priced.of(CHAT)) % 2 else None
-    # None: the fake cloud has no other answer to that than 404 problem, which is hopeless.
-    result = run("bench", "tiny", "-n", "2", "-c", "1", *SMALL, "--yes", "--json")
+    result = run("bench", "tiny", "-n", "4", "-c", "1", *SMALL, "--yes", "--json")
     told = json.loads(result.stdout)
-    assert (result.exit_code, told["errors"]["503 overloaded"]) == (1, 1)
+    assert (result.exit_code, told["errors"], told["requests"]["answered"]) == (0, {"503 overloaded": 2}, 2)
+    # What was refused costs nothing.
+    assert (told["cost_not_told"], told["cost"]["amount"]) == (0, "0.0000246")
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 4), (404, 1), (402, 1)])

@@ -1,9 +1,15 @@
 """`skerry endpoints`, and models at several upstreams."""
 
+import io
 import json
+import signal
 
+import msgspec
 import pytest
+from rich.console import Console
 
+from skerry.cli.top import Row, _fitting
+from skerry.client.answers.inference import Endpoint, Load
 from tests.cli.fake_cloud import MODEL, OPERATOR_KEY, PROJECT_KEY, listed, problem
 from tests.cli.terminal import Terminal
 
@@ -198,18 +204,33 @@ class TestTop:
         cloud.answers["GET /api/v1/endpoints"] = listed()
         assert "There are no endpoints" in run("endpoints", "top", "--once").stderr
 
-    @pytest.mark.parametrize("key", ["q", "\x03"])
-    def test_live_until_q_or_ctrl_c(self, cloud, env, key):
-        terminal = Terminal(env, "endpoints", "top", term="xterm")
+    @pytest.mark.parametrize(
+        "leave",
+        [lambda terminal: terminal.type("q"), lambda terminal: terminal.process.send_signal(signal.SIGINT)],
+        ids=["q", "Ctrl-C"],
+    )
+    def test_live_until_q_or_ctrl_c(self, cloud, env, leave):
+        terminal = Terminal({**env, "COLUMNS": "120"}, "endpoints", "top", term="xterm")
         terminal.until("q ends")
         # Drawn again by itself.
         cloud.answers["GET /api/v1/endpoints/ep_1/load"] = (200, {**LOAD, "tokens_per_second": 777.7})
         terminal.until("777.7")
-        terminal.type(key)
+        leave(terminal)
         # What was last there stays on the screen.
         terminal.until("\x1b[?1049l")
         terminal.until("name")
         assert terminal.end() == 0
+
+    def test_a_narrow_terminal_shows_what_has_room(self):
+        row = Row(msgspec.convert(ENDPOINT, Endpoint), msgspec.convert(LOAD, Load))
+        for width in (120, 80, 40):
+            console = Console(width=width, file=io.StringIO())
+            console.print(_fitting(console, [row]))
+            header, line = console.file.getvalue().splitlines()
+            assert header.split()[0] == "name"
+            assert line.split()[:2] == ["mine", "ready"]
+            assert ("cold start" in header) == (width == 120)
+            assert all(title in header for title in ("status", "replicas"))
 
 
 class TestUpstreams:

@@ -31,6 +31,8 @@ class Program:
     name: str
     source: str
     errors: str
+    lacks: frozenset[str] = frozenset()
+    """Checks for which it has no means of its own."""
 
     @property
     def interpreter(self) -> Path:
@@ -48,9 +50,9 @@ PROGRAMS = {
     program.name: program
     for program in (
         Program("node", "node_client.mjs", "openai"),
-        Program("langchain", "langchain_client.py", "openai"),
-        Program("llamaindex", "llamaindex_client.py", "openai"),
-        Program("litellm", "litellm_client.py", "litellm"),
+        Program("langchain", "langchain_client.py", "openai", frozenset({"batches"})),
+        Program("llamaindex", "llamaindex_client.py", "openai", frozenset({"batches", "tools"})),
+        Program("litellm", "litellm_client.py", "litellm", frozenset({"batches"})),
     )
 }
 
@@ -67,9 +69,10 @@ class Surroundings:
         self._said: dict[str, dict[str, dict[str, Any]]] = {}
 
     def environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        ours = ("SKERRY_", "OPENAI_", "PYTHON", "VIRTUAL_ENV")
         return {
-            **{name: value for name, value in inherited.items() if not name.startswith(("SKERRY_", "OPENAI_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
+            "NO_PROXY": "127.0.0.1",
             **_QUIET,
             "OPENAI_BASE_URL": f"{self.cloud.url}/v1",
             "OPENAI_API_KEY": self.cloud.project_key,

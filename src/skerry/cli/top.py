@@ -7,11 +7,12 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from skerry.cli.figures import milliseconds
 from skerry.cli.keyboard import single_keys
-from skerry.cli.output import Column, drawn
+from skerry.cli.output import PIPE_WIDTH, Column, drawn
 from skerry.cli.speech import printable
 from skerry.client import Forbidden, NotFound, NotReachable, Skerry, Unavailable
 from skerry.client.answers.inference import Endpoint, Load
@@ -84,7 +85,8 @@ def watch(client: Skerry, names: Sequence[str]) -> list[Row]:
     """Draws until q or Ctrl-C; the last rows. A cloud that is away for a while is waited for."""
     rows = look(client, names)
     trouble = ""
-    screen = Live(_view(rows, trouble), console=Console(highlight=False), screen=True, auto_refresh=False)
+    console = Console(highlight=False)
+    screen = Live(_view(console, rows, trouble), console=console, screen=True, auto_refresh=False)
     with suppress(KeyboardInterrupt), screen as live, single_keys() as key:
         live.refresh()
         while key(REFRESH_SECONDS).lower() not in ("q", ESCAPE):
@@ -92,13 +94,25 @@ def watch(client: Skerry, names: Sequence[str]) -> list[Row]:
                 rows, trouble = look(client, names), ""
             except (NotReachable, Unavailable) as error:
                 trouble = error.detail
-            live.update(_view(rows, trouble), refresh=True)
+            live.update(_view(console, rows, trouble), refresh=True)
     return rows
 
 
-def _view(rows: Sequence[Row], trouble: str) -> RenderableType:
+def _view(console: Console, rows: Sequence[Row], trouble: str) -> RenderableType:
     words = Text(printable(trouble), style="red") if trouble else Text("q ends", style="dim")
-    return Group(drawn(COLUMNS, rows), Text(), words)
+    return Group(_fitting(console, rows), Text(), words)
+
+
+def _fitting(console: Console, rows: Sequence[Row]) -> Table:
+    """Columns that the terminal has no room for are left out, from the right."""
+    shown = len(COLUMNS)
+    table = drawn(COLUMNS, rows)
+    while (
+        shown > 2 and console.measure(table, options=console.options.update(width=PIPE_WIDTH)).maximum > console.width
+    ):
+        shown -= 1
+        table = drawn(COLUMNS[:shown], rows)
+    return table
 
 
 def _cold_start(load: Load) -> str:

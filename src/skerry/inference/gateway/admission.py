@@ -5,8 +5,9 @@ import math
 import time
 from typing import Final
 
-from skerry.inference.engines.base import Task
 from skerry.inference.gateway.errors import ApiError, bad_request
+from skerry.inference.gateway.fields import FieldsUnset
+from skerry.inference.gateway.kinds import KINDS, Kind
 from skerry.inference.gateway.limits import Allowance, Bucket
 from skerry.inference.gateway.snapshot import Snapshot
 from skerry.inference.gateway.state import KeyState, RouteState
@@ -17,7 +18,6 @@ from skerry.inference.gateway.wire import (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
-    FieldsUnset,
     Request,
     ToolMessage,
     inputs,
@@ -27,11 +27,9 @@ PROMPT_OVERHEAD: Final = 64
 """Tokens a chat template may add to what the body's bytes explain, beside a few per message."""
 MESSAGE_OVERHEAD: Final = 16
 nothing_without_effect: Final = FieldsUnset(frozenset(NO_EFFECT))
-_PATHS: Final = {
-    Task.CHAT: "/v1/chat/completions",
-    Task.COMPLETION: "/v1/completions",
-    Task.EMBEDDING: "/v1/embeddings",
-}
+_SPECIAL: Final = frozenset({*NO_EFFECT, "response_format", "structured_outputs"})
+_plain_text: Final = FieldsUnset(_SPECIAL)
+_plain_chat: Final = FieldsUnset(_SPECIAL | {"tools", "top_logprobs"})
 
 
 def authenticate(snapshot: Snapshot, digest: bytes | None) -> KeyState:
@@ -73,11 +71,11 @@ def find_route(snapshot: Snapshot, key: KeyState, model: str) -> RouteState:
     return route
 
 
-def check_parameters(route: RouteState, request: AnyRequest, task: Task) -> None:
+def check_parameters(route: RouteState, request: AnyRequest, kind: Kind) -> None:
     """Raises ApiError 400 that names the first parameter the engine does not have, or that contradicts another."""
-    if task not in route.tasks:
-        others = " and ".join(_PATHS[known] for known in Task if known in route.tasks)
-        message = f"The model '{request.model}' does not answer {_PATHS[task]}; it answers {others}."
+    if not route.answers[kind.number]:
+        others = " and ".join([known.path for known in KINDS if route.answers[known.number]])
+        message = f"The model '{request.model}' does not answer {kind.path}; it answers {others}."
         raise bad_request(message, param="model", code="unsupported_task")
     unset = route.unset[type(request)]
     if not unset(request):
@@ -91,6 +89,11 @@ def check_parameters(route: RouteState, request: AnyRequest, task: Task) -> None
         _check_prompt(route, request)
     elif not route.tools:
         _check_no_tools(request)
+
+
+def is_plain(request: Request) -> bool:
+    """Whether nothing in it is to be translated or taken out: nearly all requests."""
+    return _plain_chat(request) if isinstance(request, ChatRequest) else _plain_text(request)
 
 
 def clean(request: Request) -> None:

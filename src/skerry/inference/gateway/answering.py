@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from skerry.inference.engines.base import Task
 from skerry.inference.gateway import admission, sse
 from skerry.inference.gateway.charge import Answer, Charge
 from skerry.inference.gateway.connection import ClientConnection, HttpRequest
 from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.heads import plain_head, shown_usage, stream_head, usage_event
+from skerry.inference.gateway.kinds import CHAT, Kind
 from skerry.inference.gateway.prompts import beginning
 from skerry.inference.gateway.shapes import BadStream, Usage, chunk_decoder
 from skerry.inference.gateway.state import KeyState, ReplicaState, Waiter
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 class Answering(Waiter):
     """What an exchange holds, and how it ends. How it comes that far is `exchange`'s."""
 
-    def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, task: Task) -> None:
+    def __init__(self, gateway: "Gateway", client: ClientConnection, http: HttpRequest, kind: Kind) -> None:
         self._gateway: Gateway = gateway
         self._client: ClientConnection = client
         self._http: HttpRequest = http
-        self._task: Task = task
+        self._kind: Kind = kind
         self.id: bytes = gateway.new_id()
         self._request_id: str = self.id.hex()
         self.admitted_at = time.time_ns() // 1000
@@ -51,7 +51,7 @@ class Answering(Waiter):
         self._waiting = False
         self._beginning: bytes | None = None
         self._answer: list[bytes] = []
-        self._reply: Answer = Answer(task, False)
+        self._reply: Answer = Answer(kind.name, False)
         self._events: sse.EventStream | None = None
         self._content: Content | None = None
         self._attempts = 0
@@ -141,7 +141,7 @@ class Answering(Waiter):
             return
         if self._wants_usage:
             created = self.admitted_at // 1_000_000
-            tail = usage_event(events, self._paid().route, cost, self.id, created, self._task) + tail
+            tail = usage_event(events, self._paid().route, cost, self.id, created, self._kind.number == CHAT) + tail
         self._end_stream(tail)
 
     def _interrupted(self, why: str) -> None:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from skerry.inference.engines.base import Task
 from skerry.inference.gateway.admission import take_tokens
 from skerry.inference.gateway.balances import Account, Lease
 from skerry.inference.gateway.errors import Denied, unavailable
@@ -31,8 +30,8 @@ LIKELY_ANSWER: Final = 256
 class Answer:
     """What came of a request, for its record. Times in microseconds."""
 
-    def __init__(self, task: Task, stream: bool) -> None:
-        self.kind: str = task.value
+    def __init__(self, kind: str, stream: bool) -> None:
+        self.kind = kind
         self.stream = stream
         self.status = 200
         self.content = 0

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Final
 
-from skerry.inference.engines.base import PrefixCache, Task
+import msgspec
+
 from skerry.inference.gateway import admission, sse
 from skerry.inference.gateway.answering import Answering
 from skerry.inference.gateway.charge import Charge
 from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
+from skerry.inference.gateway.kinds import CHAT, COMPLETION
 from skerry.inference.gateway.refusals import from_engine
 from skerry.inference.gateway.shapes import BadStream
 from skerry.inference.gateway.state import ReplicaState, RouteState
@@ -22,6 +24,7 @@ from skerry.inference.gateway.wire import (
     completion_decoder,
     embeddings_decoder,
     encode,
+    encoder,
     parse,
 )
 
@@ -56,10 +59,10 @@ class InferenceExchange(Answering):
             self._request_id = self.id.hex()
             self._reply.batch = ticket.batch
         body = http.body
-        task = self._task
-        request = _parsed(task, body)
+        kind = self._kind
+        request = _parsed(kind.number, body)
         route = admission.find_route(gateway.snapshot, key, request.model)
-        admission.check_parameters(route, request, task)
+        admission.check_parameters(route, request, kind)
         if not gateway.journal.has_room:
             raise unavailable("No usage can be recorded now, so nothing is served", code="journal_full", retry_after=5)
         prompt, completion = admission.ceiling_tokens(route, request, len(body))
@@ -107,20 +110,22 @@ class InferenceExchange(Answering):
         if isinstance(request, EmbeddingsRequest):
             request.user = None
         else:
-            more = translate(request, profile)
-            if more:
-                extra = {**extra, **more}
-            admission.clean(request)
+            if not admission.is_plain(request) or state.checks_seed:
+                more = translate(request, profile)
+                if more:
+                    extra = {**extra, **more}
+                admission.clean(request)
             if self._stream:
                 request.stream_options = _INCLUDE_USAGE
-            if isinstance(request, ChatRequest):
+            if isinstance(request, ChatRequest) and (request.max_completion_tokens is not None or state.renames_limit):
                 limit = request.max_completion_tokens or request.max_tokens
                 request.max_completion_tokens = request.max_tokens = None
                 setattr(request, profile.max_tokens_field, limit)
-        if profile.prefix_cache is PrefixCache.SALT:
+        if state.salted:
             extra = {**extra, "cache_salt": charge.key.project}
-        request.model = route.upstream_model
-        self._http.body = encode(request, extra)
+        if state.renamed:
+            request.model = route.upstream_model
+        self._http.body = encode(request, extra) if extra else encoder.encode(request)
         self._go(state, None)
 
     # --- to a replica
@@ -211,7 +216,7 @@ class InferenceExchange(Answering):
                 body = b'%b,"cache_prompt":false}' % body[:-1]
         others = self._stream and self._has_others()
         self._client.deadline = gateway.now() + (gateway.first_byte_seconds if others else gateway.silence_seconds)
-        connection.send(self, b"%b%d\r\n\r\n%b" % (replica.heads[self._task], len(body), body))
+        connection.send(self, b"%b%d\r\n\r\n%b" % (replica.heads[self._kind.number], len(body), body))
 
     def _retry(self, why: str, avoid: ReplicaState | None) -> None:
         self._let_go(False)
@@ -291,7 +296,7 @@ class InferenceExchange(Answering):
                 self._retry(f"status {self._status}", replica)
                 return
             self._gateway.log.info("engine_refused", status=self._status, request_id=self._request_id)
-            self._refuse(from_engine(self._status, b"".join(self._answer), self._about(), self._task))
+            self._refuse(from_engine(self._status, b"".join(self._answer), self._about(), self._kind.task))
         elif self._events is not None:
             if self._events.content or self._events.usage is not None:
                 self._finish_stream()
@@ -331,10 +336,17 @@ class InferenceExchange(Answering):
             self._end()
 
 
-def _parsed(task: Task, body: bytes) -> AnyRequest:
+def _parsed(number: int, body: bytes) -> AnyRequest:
     """Raises ApiError 400."""
-    if task is Task.CHAT:
+    try:
+        if number == CHAT:
+            return chat_decoder.decode(body)
+        if number == COMPLETION:
+            return completion_decoder.decode(body)
+        return embeddings_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    # Once more, for the words.
+    if number == CHAT:
         return parse(chat_decoder, body)
-    if task is Task.COMPLETION:
-        return parse(completion_decoder, body)
-    return parse(embeddings_decoder, body)
+    return parse(completion_decoder, body) if number == COMPLETION else parse(embeddings_decoder, body)

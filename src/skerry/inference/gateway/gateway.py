@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import structlog
 
-from skerry.inference.engines.base import Task
 from skerry.inference.gateway import admission
 from skerry.inference.gateway.answering import Answering
 from skerry.inference.gateway.balances import Balances, Bank
@@ -18,7 +17,7 @@ from skerry.inference.gateway.connection import ClientConnection, Exchange, Http
 from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.exchange import InferenceExchange
-from skerry.inference.gateway.fairness import Tier
+from skerry.inference.gateway.kinds import KINDS
 from skerry.inference.gateway.metrics import GatewayMetrics
 from skerry.inference.gateway.passage import UPLOADS, Passage
 from skerry.inference.gateway.snapshot import Snapshot
@@ -43,11 +42,7 @@ UPLOAD_OVERHEAD: Final = 1024 * 1024
 """What a form adds to the file in it."""
 FIRST_BYTE_SECONDS: Final = 60.0
 """Silence before the first byte of a stream after which another replica is asked, where there is one."""
-HOT: Final = {
-    b"/v1/chat/completions": Task.CHAT,
-    b"/v1/completions": Task.COMPLETION,
-    b"/v1/embeddings": Task.EMBEDDING,
-}
+HOT: Final = {kind.path.encode(): kind for kind in KINDS}
 """Paths answered here."""
 POOL_IDS: Final = 512
 
@@ -96,10 +91,10 @@ class Gateway:
 
     # --- for connections
     def exchange_for(self, client: ClientConnection, http: HttpRequest) -> Exchange:
-        task = HOT.get(http.path) if http.method == b"POST" else None
-        if task is None:
+        kind = HOT.get(http.path) if http.method == b"POST" else None
+        if kind is None:
             return Passage(self, client, http, self._server)
-        return InferenceExchange(self, client, http, task)
+        return InferenceExchange(self, client, http, kind)
 
     def body_limit(self, http: HttpRequest) -> int:
         """Bytes its body may have. Above `max_body` it is not kept in memory."""
@@ -124,7 +119,7 @@ class Gateway:
 
     def check_surge(self, route: RouteState, key: KeyState, now: float) -> None:
         """When demand surges, free tiers are slowed before paying ones. Raises ApiError 429."""
-        if key.tier is Tier.PAYING:
+        if not key.slowable:
             return
         gate = route.surge
         busy, slots = route.load()
@@ -137,7 +132,7 @@ class Gateway:
 
     def throttle_header(self, route: RouteState, key: KeyState) -> str:
         """Says so where this key's tier is being slowed."""
-        if key.tier is Tier.PAYING:
+        if not key.slowable:
             return ""
         words = route.surge.words(key.tier)
         return f"x-skerry-throttle: {words}\r\n" if words else ""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from skerry.inference.engines.base import Task
 from skerry.inference.gateway import sse
 from skerry.inference.gateway.admission import rate_headers
 from skerry.inference.gateway.pricing import plain_atto
@@ -30,13 +29,13 @@ def stream_head(request_id: str, key: KeyState, replica: ReplicaState | None, ch
     ).encode("latin-1")
 
 
-def usage_event(events: sse.EventStream, route: RouteState, cost: int, id: bytes, created: int, task: Task) -> bytes:
+def usage_event(events: sse.EventStream, route: RouteState, cost: int, id: bytes, created: int, chat: bool) -> bytes:
     """The chunk with the stream's usage and cost: the engine's own, or one in its form. `created` is Unix seconds."""
     skerry = {"cost": plain_atto(cost), "currency": route.prices.currency}
     payload = events.usage_event
     name = route.route.name
     if payload is None:
-        payload = encoder.encode(_chunk(events, name, id, created, task is Task.CHAT))
+        payload = encoder.encode(_chunk(events, name, id, created, chat))
     elif route.renamed:
         payload = sse.rename(payload, name)
     return b"data: " + sse.with_fields(payload, {"skerry": skerry}) + b"\n\n"

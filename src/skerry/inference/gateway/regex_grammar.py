@@ -1,8 +1,8 @@
 """A regular expression as a grammar for llama.cpp (GBNF): the whole answer must match it.
 
 Taken: literals, `.`, classes with ranges, `\\d \\w \\s` and their opposites, `\\n \\t \\r \\f \\v \\xHH \\uHHHH`,
-groups (plain, `?:`, named), `|`, `* + ? {m} {m,} {m,n}` (lazy ones too: they match the same answers), `^` in front and `$` at
-the end. `\\d`, `\\w` and `\\s` mean ASCII, and `.` any character but a line feed. Everything else (look-around,
+groups (plain, `?:`, named), `|`, `* + ? {m} {m,} {m,n}` (lazy ones too: they match the same answers), `^` in front and
+`$` at the end. `\\d`, `\\w` and `\\s` mean ASCII, and `.` any character but a line feed. Everything else (look-around,
 references, word borders, flags, possessive repeats, `\\p{…}`) is refused by name, never guessed at.
 """
 

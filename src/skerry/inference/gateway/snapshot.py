@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from skerry.identity.model import KeyRecord, OrganizationTier, RateLimits, Scope
-from skerry.inference.engines.base import PrefixCache, Task
+from skerry.inference.engines.base import PrefixCache
 from skerry.inference.gateway.fairness import FairQueue, Tier
+from skerry.inference.gateway.fields import FieldsUnset
+from skerry.inference.gateway.kinds import KINDS
 from skerry.inference.gateway.limits import Allowance, Bucket
 from skerry.inference.gateway.metrics import GatewayMetrics
 from skerry.inference.gateway.pricing import PriceSchedule
@@ -18,7 +20,6 @@ from skerry.inference.gateway.wire import (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
-    FieldsUnset,
     optional_fields,
 )
 from skerry.inference.model import Route, RouteReplica
@@ -125,6 +126,7 @@ class Snapshot:
         key.expires = record.expires_at.timestamp() if record.expires_at else float("inf")
         key.revoked = record.revoked_at is not None
         key.tier = Tier.FREE if record.tier is OrganizationTier.FREE else Tier.PAYING
+        key.slowable = key.tier is not Tier.PAYING
         key.log_content = record.log_content
         if not key.revoked or record.key_id not in self.keys_by_id:
             self.keys_by_id[record.key_id] = key
@@ -160,11 +162,7 @@ class Pools:
             + b"content-type: application/json\r\ncontent-length: "
         )  # fmt: skip
         start = b"POST " + address.base
-        heads = {
-            Task.CHAT: start + b"/chat/completions" + common,
-            Task.COMPLETION: start + b"/completions" + common,
-            Task.EMBEDDING: start + b"/embeddings" + common,
-        }
+        heads = [start + kind.path.encode().removeprefix(b"/v1") + common for kind in KINDS]
         return ReplicaState(replica, route, Pool(address, self._tls), heads)
 
 

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 
-from skerry.inference.engines.base import EngineKind, EngineProfile, PrefixCache, Task
+from skerry.inference.engines.base import EngineKind, EngineProfile, PrefixCache
 from skerry.inference.engines.llamacpp.slots import Slots
 from skerry.inference.gateway.balances import Account
 from skerry.inference.gateway.connection import Exchange
 from skerry.inference.gateway.errors import ApiError
 from skerry.inference.gateway.fairness import FairQueue, Surge, Tier
+from skerry.inference.gateway.fields import FieldsUnset
+from skerry.inference.gateway.kinds import KINDS
 from skerry.inference.gateway.limits import Allowance
 from skerry.inference.gateway.metrics import RouteMetrics
 from skerry.inference.gateway.pricing import PriceSchedule
 from skerry.inference.gateway.routing.base import Policy, Server
 from skerry.inference.gateway.upstream import Pool
-from skerry.inference.gateway.wire import FieldsUnset
 from skerry.inference.model import Route, RouteReplica
 from skerry.kernel.errors import Unavailable
 
@@ -51,18 +52,20 @@ class KeyState:
         self.trouble: Unavailable | None = None
         """Why `accounts` could not be read the last time."""
         self.tier: Tier = Tier.PAYING
+        self.slowable = False
+        """Whether its tier is slowed before others."""
         self.log_content = False
 
 
 class ReplicaState(Server):
     """One server as this gateway sees it."""
 
-    def __init__(self, replica: RouteReplica, route: Route, pool: Pool, heads: dict[Task, bytes]) -> None:
+    def __init__(self, replica: RouteReplica, route: Route, pool: Pool, heads: list[bytes]) -> None:
         super().__init__(replica.id, route.per_replica or replica.slots, replica.weight)
         self.replica = replica
         self.pool: Pool = pool
         self.heads = heads
-        """By task: the request's head up to the number of its content-length."""
+        """By the number of the kind: the request's head up to the number of its content-length."""
         self.shared = route.profile.kind is not EngineKind.EXTERNAL
         """Whether connections may carry several projects' requests, one after the other: only to servers of our own."""
         self.id_header = f"x-skerry-replica: {replica.id}\r\n"
@@ -92,7 +95,11 @@ class RouteState:
         """The same objects as `replicas`."""
         self.owner: str | None = None
         self.context = 0
-        self.tasks: frozenset[Task] = frozenset()
+        self.answers: list[bool] = [False, False, False]
+        """By the number of the kind: whether it is asked for such."""
+        self.salted = False
+        self.checks_seed = False
+        self.renames_limit = False
         self.tools = False
         self.renamed = False
         self.reuse = False
@@ -106,7 +113,11 @@ class RouteState:
         self.route = route
         self.owner = route.project
         self.context = route.context_length
-        self.tasks = route.profile.tasks
+        profile = route.profile
+        self.answers = [kind.task in profile.tasks for kind in KINDS]
+        self.salted = profile.prefix_cache is PrefixCache.SALT
+        self.checks_seed = not profile.can.seed_safe
+        self.renames_limit = profile.max_tokens_field != "max_tokens"
         self.tools = "tools" in route.profile.parameters
         self.renamed = route.upstream_model != route.name
         self.reuse = reuse

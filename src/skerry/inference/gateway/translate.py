@@ -11,12 +11,12 @@ import msgspec
 
 from skerry.inference.engines.base import EngineProfile, Structure
 from skerry.inference.gateway.errors import ApiError, bad_request
+from skerry.inference.gateway.fields import FieldsUnset
 from skerry.inference.gateway.regex_grammar import Unsupported, grammar_of, literal
 from skerry.inference.gateway.schema_check import MAX_DEPTH, Unusable, check
 from skerry.inference.gateway.wire import (
     ChatRequest,
     CompletionRequest,
-    FieldsUnset,
     Request,
     ResponseFormat,
     StructuredOutputs,

@@ -5,7 +5,6 @@ parameter. What is valid but not known to an engine is refused in `admission`, b
 knows by another name is rewritten in `translate`.
 """
 
-import operator
 import re
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
@@ -263,22 +262,6 @@ def encode(request: AnyRequest, extra: dict[str, Any] | None = None) -> bytes:
     if not extra:
         return body
     return body[:-1] + b"," + encoder.encode(extra)[1:]
-
-
-class FieldsUnset:
-    """Whether none of some fields is set, asked of every request: one call into C."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        # Two more names that are never set make sure that there is a tuple to compare.
-        self.names = tuple(sorted(names))
-        self._read = operator.attrgetter(*self.names, "never", "never")
-        self._unset = (None,) * (len(self.names) + 2)
-
-    def __call__(self, request: AnyRequest) -> bool:
-        return bool(self._read(request) == self._unset)
-
-    def set_ones(self, request: AnyRequest) -> list[str]:
-        return [name for name in self.names if getattr(request, name) is not None]
 
 
 def optional_fields(kind: type[AnyRequest]) -> frozenset[str]:
