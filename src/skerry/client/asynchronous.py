@@ -1,6 +1,7 @@
 """The asynchronous client: the same as the blocking one, awaited."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -40,7 +41,7 @@ class AsyncSkerry(Resources[Asynchronous]):
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         project: str | None = None,
-        ca_cert: str | None = None,
+        ca_cert: str | ssl.SSLContext | None = None,
         connections: int = CONNECTIONS,
         retries: Retries | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

@@ -34,7 +34,11 @@ class Settings(TypedDict):
 
 
 def settings(
-    url: str, api_key: str, timeout: float, ca_cert: str | None = None, connections: int = CONNECTIONS
+    url: str,
+    api_key: str,
+    timeout: float,
+    ca_cert: str | ssl.SSLContext | None = None,
+    connections: int = CONNECTIONS,
 ) -> Settings:
     """Keyword arguments of an httpx client. Raises NotConfigured for what cannot be used as one."""
     parts = urlsplit(url)
@@ -54,11 +58,16 @@ def settings(
         "headers": headers,
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
         # Reading the certificate authorities takes 0.1 s, and over plain http nothing is ever checked against them.
-        "verify": parts.scheme == "https" and (_trusting(ca_cert) if ca_cert else True),
+        "verify": parts.scheme == "https" and (_trusting(ca_cert) if isinstance(ca_cert, str) else ca_cert or True),
         # A proxy for the outside world cannot reach this machine's own address.
         "trust_env": parts.hostname not in LOOPBACK,
         "limits": httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
     }
+
+
+def trust(ca_cert: str | None) -> ssl.SSLContext:
+    """To be shared by many clients, since reading the authorities takes a while. Raises NotConfigured."""
+    return _trusting(ca_cert) if ca_cert else httpx.create_ssl_context()
 
 
 def _trusting(ca_cert: str) -> ssl.SSLContext:

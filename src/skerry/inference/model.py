@@ -257,6 +257,8 @@ class CallableModel:
     owned_by: str
     context_length: int
     license: str | None
+    tasks: tuple[str, ...] = ()
+    """What it may be asked for: `chat`, `completion`, `embedding`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,6 +340,8 @@ class ModelRow(BaseModel):
     owned_by: str
     context_length: int
     license: str | None
+    tasks: list[str]
+    """What it answers: `chat`, `completion`, `embedding`."""
 
     @classmethod
     def of(cls, model: CallableModel) -> "ModelRow":
@@ -349,6 +351,7 @@ class ModelRow(BaseModel):
             owned_by=model.owned_by,
             context_length=model.context_length,
             license=model.license,
+            tasks=list(model.tasks),
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
@@ -78,8 +79,9 @@ class Tally:
 class Load:
     """One load test. `run` may be cancelled: what was seen until then is in the tally."""
 
-    def __init__(self, client: AsyncSkerry, plan: Plan) -> None:
-        self.client = client
+    def __init__(self, connect: Callable[[], AsyncSkerry], plan: Plan) -> None:
+        """Each of those at work has a client of its own: a pool shared by many costs more CPU than their requests."""
+        self.connect = connect
         self.plan = plan
         self.tally = Tally()
         self._numbers = count()
@@ -102,19 +104,23 @@ class Load:
         return self.tally
 
     async def _work(self) -> None:
-        while self._may_begin():
-            number = next(self._numbers)
-            self.tally.begun += 1
-            self.tally.in_flight += 1
-            pause = 0.0
-            try:
-                self.tally.add(await self._one(number))
-            except SkerryError as error:
-                pause = self._note(error)
-            finally:
-                self.tally.in_flight -= 1
-            if pause:
-                await asyncio.sleep(pause)
+        async with self.connect() as client:
+            while self._may_begin():
+                await self._next(client)
+
+    async def _next(self, client: AsyncSkerry) -> None:
+        number = next(self._numbers)
+        self.tally.begun += 1
+        self.tally.in_flight += 1
+        pause = 0.0
+        try:
+            self.tally.add(await self._one(client, number))
+        except SkerryError as error:
+            pause = self._note(error)
+        finally:
+            self.tally.in_flight -= 1
+        if pause:
+            await asyncio.sleep(pause)
 
     def _may_begin(self) -> bool:
         tally, plan = self.tally, self.plan
@@ -129,12 +135,12 @@ class Load:
             return False
         return True
 
-    async def _one(self, number: int) -> ChatSummary:
+    async def _one(self, client: AsyncSkerry, number: int) -> ChatSummary:
         plan = self.plan
         messages: list[Message] = [{"role": "user", "content": plan.prompt(number)}]
         if not plan.stream:
-            return await self.client.ask(plan.model, messages, max_tokens=plan.max_tokens)
-        async with await self.client.chat(plan.model, messages, max_tokens=plan.max_tokens) as stream:
+            return await client.ask(plan.model, messages, max_tokens=plan.max_tokens)
+        async with await client.chat(plan.model, messages, max_tokens=plan.max_tokens) as stream:
             return await stream.result()
 
     def _note(self, error: SkerryError) -> float:

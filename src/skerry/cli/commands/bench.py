@@ -19,6 +19,7 @@ from skerry.cli.failures import Failure, wrong_use
 from skerry.cli.figures import money
 from skerry.cli.session import Session, failure_of
 from skerry.client import AsyncSkerry, Connection, Forbidden, NotFound, Retries, Skerry
+from skerry.client.transport import trust
 
 commands = Commands()
 app = commands.app
@@ -96,24 +97,22 @@ def _words(plan: Plan) -> str:
 
 
 def _run(found: Connection, plan: Plan) -> Tally:
-    async def run() -> Tally:
+    trusted = trust(found.ca_cert) if found.url.startswith("https:") else None
+
+    def connect() -> AsyncSkerry:
         # What fails is to be seen: nothing is tried again.
-        async with AsyncSkerry(
-            found.url,
-            found.api_key,
-            ANSWER_SECONDS,
-            ca_cert=found.ca_cert,
-            connections=plan.concurrency,
-            retries=Retries(tries=1),
-        ) as client:
-            load = Load(client, plan)
-            with _shown(plan) as progress:
-                drawing = asyncio.create_task(_draw(progress, plan, load.tally)) if progress else None
-                try:
-                    return await load.run()
-                finally:
-                    if drawing is not None:
-                        drawing.cancel()
+        once = Retries(tries=1)
+        return AsyncSkerry(found.url, found.api_key, ANSWER_SECONDS, ca_cert=trusted, connections=1, retries=once)
+
+    async def run() -> Tally:
+        load = Load(connect, plan)
+        with _shown(plan) as progress:
+            drawing = asyncio.create_task(_draw(progress, plan, load.tally)) if progress else None
+            try:
+                return await load.run()
+            finally:
+                if drawing is not None:
+                    drawing.cancel()
 
     return asyncio.run(run())
 

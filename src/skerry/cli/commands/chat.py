@@ -61,9 +61,9 @@ def _question(prompt: str | None) -> str | None:
 
 
 def _first_model(client: Skerry) -> str:
-    first = next(client.models.callable(), None)
+    first = next((model for model in client.models.callable() if "chat" in model.tasks), None)
     if first is None:
-        raise Failure("There is no model to talk to.", suggestion="`skerry models add` adds one.")
+        raise Failure("There is no model to chat with.", suggestion="`skerry models add` adds one.")
     return first.id
 
 

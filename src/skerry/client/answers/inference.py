@@ -34,6 +34,8 @@ class CallableModel(Answer, frozen=True, kw_only=True):
     id: str
     created: int = 0
     owned_by: str = ""
+    tasks: tuple[str, ...] = ("chat",)
+    """What it answers: `chat`, `completion`, `embedding`."""
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,6 +66,8 @@ class Answering(Waiter):
         self._stream = False
         self._wants_usage = False
         self.waits_since = 0.0
+        self._came = 0.0
+        """When it began to wait for the first time: its deadline stays when it has to wait again."""
 
     def prefix(self) -> bytes:
         """By which requests that begin alike are told: of one project only."""

@@ -152,7 +152,8 @@ class InferenceExchange(Answering):
                 self._send(replica, now)
                 return
         try:
-            gateway.waiting_room.enter(self, route, self._paid(), self._ticket is not None)
+            self._came = self._came or now
+            gateway.waiting_room.enter(self, route, self._paid(), self._ticket is not None, self._came)
             self._waiting = True
             self.waits_since = now
         except ApiError as error:

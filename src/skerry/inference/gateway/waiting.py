@@ -22,8 +22,8 @@ class WaitingRoom:
         self._now = now
         self._awaited = awaited
 
-    def enter(self, turn: Waiter, route: RouteState, charge: Charge, batch: bool) -> None:
-        """Raises ApiError 503 where the queue is full or no replica is to come."""
+    def enter(self, turn: Waiter, route: RouteState, charge: Charge, batch: bool, since: float) -> None:
+        """`since`: when it first came. Raises ApiError 503 where the queue is full or no replica is to come."""
         about = route.route
         if not route.servers and not about.wakes and about.status in HOPELESS:
             # Why is the operator's to read: the reason may hold a log's last lines.
@@ -31,7 +31,7 @@ class WaitingRoom:
             raise unavailable(message, code="model_unavailable", retry_after=10)
         queue = route.queue
         tier = Tier.BATCH if batch else charge.key.tier
-        if not queue.push(turn, charge.key.project, tier, charge.waits_as(tier), self._now()):
+        if not queue.push(turn, charge.key.project, tier, charge.waits_as(tier), since):
             what = "is starting" if not route.servers else "is busy"
             message = f"The model '{about.name}' {what}, and {len(queue)} requests wait for it already"
             if queue.has_room(tier):

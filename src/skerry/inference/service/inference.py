@@ -11,7 +11,7 @@ from skerry.artifacts.service import Catalogue
 from skerry.db.database import Database, Tx
 from skerry.db.notify import ROUTES, WORK, notify
 from skerry.identity.model import Principal
-from skerry.inference.engines.base import Driver
+from skerry.inference.engines.base import Driver, Task
 from skerry.inference.errors import UnknownEndpoint
 from skerry.inference.model import (
     CallableModel,
@@ -171,6 +171,10 @@ class Inference:
         """Forget what gateways said that are long gone."""
         await self.demand.forget(tx, self.clock.now() - _SAID_FOR)
 
+    def _tasks(self, model: Model) -> tuple[str, ...]:
+        able = self.drivers[model.engine].profile(model).tasks
+        return tuple(task.value for task in Task if task in able)
+
     async def list_models(self, principal: Principal) -> list[CallableModel]:
         """What the key may call, by name."""
         async with self.db.reading() as tx:
@@ -184,6 +188,7 @@ class Inference:
                 owned_by="skerry" if endpoint.shared else endpoint.project,
                 context_length=models[endpoint.model].context_length,
                 license=models[endpoint.model].license,
+                tasks=self._tasks(models[endpoint.model]),
             )
             for endpoint in endpoints
             if allowed is None or endpoint.name in allowed
