@@ -12,8 +12,8 @@ from skerry.identity.model import KeyLimits, OrganizationTier, RateLimits
 from skerry.inference.engines.base import EngineKind, EngineProfile, PrefixCache, Task
 from skerry.inference.gateway.tickets import BatchTicket, Tickets
 from skerry.inference.model import EndpointStatus, RoutingPolicy
-from tests.gateway.harness import KEY, PRICE, PROFILE, digest, key, route, running
-from tests.gateway.upstream import upstream, usage, well
+from tests.gateway.harness import KEY, PROFILE, key, route, running
+from tests.gateway.upstream import upstream, well
 
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
 EMBEDDER = EngineProfile(EngineKind.LLAMACPP, frozenset(), True, tasks=frozenset({Task.EMBEDDING}))
@@ -75,8 +75,9 @@ async def test_a_model_for_chat_does_not_embed(client):
 
 # --- rows of batches
 def ticket(line: int = 1, **more) -> str:
-    values = {"key": f"key_{KEY}", "project": "proj_1", "batch": "batch_1", "line": line, "id": bytes(15) + bytes([line]),
-              "expires": int(time.time()) + 60} | more  # fmt: skip
+    id, expires = bytes(15) + bytes([line]), int(time.time()) + 60
+    values = {"key": f"key_{KEY}", "project": "proj_1", "batch": "batch_1", "line": line, "id": id, "expires": expires}
+    values |= more
     return TICKETS.sign(BatchTicket(**values))
 
 
@@ -199,11 +200,11 @@ async def test_a_burst_of_one_project_does_not_starve_another(fake):
         bench.keys(key("sk-big", project="proj_big"), key("sk-small", project="proj_small"))
         async with open_client(bench, "sk-big") as big, open_client(bench, "sk-small") as small:
             tasks = []
-            for n in range(20):
+            for _ in range(20):
                 said = CHAT | {"messages": [{"role": "user", "content": "big"}]}
                 tasks.append(asyncio.create_task(big.post("/v1/chat/completions", json=said)))
             await bench.until(lambda: bench.waiting == 19)
-            for n in range(2):
+            for _ in range(2):
                 said = CHAT | {"messages": [{"role": "user", "content": "small"}]}
                 tasks.append(asyncio.create_task(small.post("/v1/chat/completions", json=said)))
             await bench.until(lambda: bench.waiting == 21)
@@ -324,6 +325,3 @@ async def test_uploads_go_on_as_they_come(fake):
                 other = await client.post("/v1/models", json=big)
             assert other.status_code == 413
             await bench.until(lambda: bench.gateway.buffered == 0)
-
-
-assert PRICE.completion and digest and usage

@@ -52,7 +52,7 @@ async def app(scope, receive, send):
         paths.append([path, sorted(asked)])
         Path(os.environ["HOME"], "asked.json").write_text(json.dumps(paths))
         running.add(threading.get_ident())
-        time.sleep(float(asked.get("prompt", "0").removeprefix("slow ")) if "slow" in str(asked.get("prompt")) else 0)
+        time.sleep(float(asked.get("prompt", "0").removeprefix("slow ")) if "slow" in str(asked.get("prompt")) else 0)  # noqa: ASYNC251
         running.discard(threading.get_ident())
         body = {"usage": {"prompt_tokens": 1, "completion_tokens": asked.get("max_tokens", 1)}, "choices": [{}]}
         if "refuse" in options.model:
