@@ -215,10 +215,17 @@ class Inference:
             return await self.events.list(tx, endpoint.project, endpoint.id, page)
 
     async def usable_endpoints(self) -> int:
-        """How many endpoints can answer now, or as soon as they are asked, for `/readyz`."""
+        """How many endpoints can answer now, or as soon as they are asked, for `/readyz`.
+
+        Those that sleep do not count while one that never sleeps is still on its way: a cloud that has just been
+        started is ready when somebody is awake.
+        """
         async with self.db.reading() as tx:
             endpoints = await self.store.live_endpoints(tx)
-        return sum(endpoint.status in _NAMED_USABLE or _sleeps(endpoint) for endpoint in endpoints)
+        awake = sum(endpoint.status in _NAMED_USABLE for endpoint in endpoints)
+        if awake or any(endpoint.status is EndpointStatus.STARTING and endpoint.min_replicas for endpoint in endpoints):
+            return awake
+        return sum(_sleeps(endpoint) for endpoint in endpoints)
 
     # For the rest of inference
 
