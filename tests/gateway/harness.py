@@ -111,7 +111,7 @@ class Bench:
         self.url = f"http://127.0.0.1:{port}"
 
     def routes(self, *routes: Route, price: TokenPrice = PRICE) -> None:
-        prices = {r.model_name: PriceSchedule("USD", (price,)) for r in routes}
+        prices = {r.name: PriceSchedule("USD", (price,)) for r in routes}
         gone = self.gateway.snapshot.put_routes(routes, prices, Pools())
         self.gateway.waiting_room.admit(self.gateway.snapshot.routes.values(), gone)
 

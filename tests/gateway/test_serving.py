@@ -10,9 +10,11 @@ import pytest
 
 from skerry.identity.model import KeyLimits, OrganizationTier, RateLimits
 from skerry.inference.engines.base import EngineKind, EngineProfile, PrefixCache, Task
+from skerry.inference.gateway.pricing import PriceSchedule, TokenPrice
+from skerry.inference.gateway.snapshot import Pools
 from skerry.inference.gateway.tickets import BatchTicket, Tickets
 from skerry.inference.model import EndpointStatus, RoutingPolicy
-from tests.gateway.harness import KEY, PROFILE, key, route, running
+from tests.gateway.harness import KEY, PRICE, PROFILE, key, route, running
 from tests.gateway.upstream import upstream, well
 
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
@@ -45,6 +47,22 @@ class Gate:
 
     def let_one(self) -> None:
         self.waiting.pop(0).set()
+
+
+# --- routes
+async def test_two_endpoints_of_one_model_are_both_served(bench, client, fake):
+    """At prices of their own, also where the model's shared endpoint is gone."""
+    free = TokenPrice(0, 0, 0, 0)
+    prices = {"fake": PriceSchedule("USD", (PRICE,)), "mine": PriceSchedule("USD", (free,))}
+    routes = [route(fake.url), replace(route(fake.url, name="mine"), model_name="fake")]
+    bench.gateway.snapshot.put_routes(routes, prices, Pools())
+    costs = []
+    for name in ("fake", "mine"):
+        answer = await client.post("/v1/chat/completions", json=CHAT | {"model": name})
+        costs.append(answer.headers["x-skerry-cost"])
+    assert costs[0] != "0" and costs[1] == "0"
+    bench.gateway.snapshot.put_routes(routes[1:], prices, Pools())
+    assert (await client.post("/v1/chat/completions", json=CHAT | {"model": "mine"})).status_code == 200
 
 
 # --- embeddings

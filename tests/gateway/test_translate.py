@@ -62,8 +62,6 @@ def test_a_plain_request_needs_nothing():
 @pytest.mark.parametrize(
     ("wanted", "extra"),
     [
-        ({"json": SCHEMA}, {"json_schema": SCHEMA}),
-        ({"json": json.dumps(SCHEMA)}, {"json_schema": SCHEMA}),
         ({"regex": "[ab]+"}, {"grammar": "root ::= [ab]+"}),
         ({"choice": ["yes", 'a"b\n']}, {"grammar": r'root ::= "yes" | "a\x22b\x0A"'}),
         ({"grammar": 'root ::= "a"'}, {"grammar": 'root ::= "a"'}),
@@ -117,9 +115,29 @@ def test_a_schema_of_a_text_completion_goes_by_llamacpps_name():
     assert translate(request, LLAMACPP) == {"json_schema": SCHEMA}
     assert b"response_format" not in encode(request)
     assert translate(text(response_format={"type": "json_object"}), LLAMACPP) == {"json_schema": {"type": "object"}}
-    kept = chat(response_format=wanted)
-    assert translate(kept, LLAMACPP) == {}
-    assert json.loads(encode(kept))["response_format"] == wanted
+    assert translate(text(structured_outputs={"json": json.dumps(SCHEMA)}), LLAMACPP) == {"json_schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
+        {"structured_outputs": {"json": SCHEMA}},
+        {"structured_outputs": {"json": json.dumps(SCHEMA)}},
+    ],
+)
+def test_a_schema_of_a_chat_goes_as_a_grammar_that_is_kept_to(wanted):
+    request = chat(**wanted)
+    ((name, grammar),) = translate(request, LLAMACPP).items()
+    head, schema = grammar.split("%json ")
+    assert (name, head, json.loads(schema)) == ("grammar", "%llguidance {}\nstart: ", SCHEMA)
+    assert b"response_format" not in encode(request)
+
+
+def test_a_schema_and_tools_cannot_both_be_kept_to():
+    tool = {"type": "function", "function": {"name": "f"}}
+    request = chat(response_format={"type": "json_object"}, tools=[tool])
+    assert refusal(lambda: translate(request, LLAMACPP)).param == "response_format"
 
 
 def test_text_as_a_format_asks_for_nothing():
@@ -136,10 +154,8 @@ def test_tools_whose_parameters_cannot_be_kept_to_are_refused():
     assert refusal(lambda: translate(both, LLAMACPP)).param == "structured_outputs"
 
 
-def test_a_seed_that_would_kill_the_engine_is_left_out():
-    request = chat(seed=7)
-    translate(request, UNSEEDED)
-    assert request.seed is None
+def test_a_seed_that_would_kill_the_engine_is_refused():
+    assert refusal(lambda: translate(chat(seed=7), UNSEEDED)).param == "seed"
     request = chat(seed=7)
     translate(request, VLLM)
     assert request.seed == 7

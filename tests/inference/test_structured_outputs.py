@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 
 from skerry.artifacts.default import default_model
@@ -86,14 +87,24 @@ USABLE = [
     {"type": ["integer", "null"], "minimum": 10, "maximum": 20},
     {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "minItems": 2, "maxItems": 2},
     {"allOf": [{"const": {"a": [1]}}]},
+    {"type": "object", "properties": {"a": {"type": "string", "pattern": r"^[A-Z]{3}-\d{2}$"}}, "required": ["a"],
+     "additionalProperties": False},
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "text"])
 @pytest.mark.parametrize("schema", USABLE, ids=range(len(USABLE)))
-def test_answers_keep_to_schemas_that_are_taken(host, schema):
+def test_answers_keep_to_schemas_that_are_taken(host, schema, chat):
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    json.loads(asked(host, schema in USABLE[::4], response_format=wanted))
+    answer = json.loads(asked(host, chat, response_format=wanted, temperature=float(chat), seed=2))
+    jsonschema_rs.validate(schema, answer)
     assert "llg error" not in host.log.read_text(), "the engine could not use the schema"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**63 - 1])
+def test_every_seed_repeats_itself(host, seed):
+    answers = {asked(host, temperature=1.5, seed=seed, structured_outputs={"regex": "[a-z]{12}"}) for _ in range(2)}
+    assert len(answers) == 1
 
 
 def test_answers_keep_to_a_schema_of_structured_outputs(host):

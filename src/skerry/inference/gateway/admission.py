@@ -27,7 +27,7 @@ PROMPT_OVERHEAD: Final = 64
 """Tokens a chat template may add to what the body's bytes explain, beside a few per message."""
 MESSAGE_OVERHEAD: Final = 16
 nothing_without_effect: Final = FieldsUnset(frozenset(NO_EFFECT))
-_SPECIAL: Final = frozenset({*NO_EFFECT, "response_format", "structured_outputs"})
+_SPECIAL: Final = frozenset({*NO_EFFECT, "response_format", "structured_outputs", "seed"})
 _plain_text: Final = FieldsUnset(_SPECIAL)
 _plain_chat: Final = FieldsUnset(_SPECIAL | {"tools", "top_logprobs"})
 

@@ -186,9 +186,10 @@ class Control:
                 state.project, state.organization = project.id, project.organization_id
 
     async def _prices(self, tx: Tx, routes: list[Route]) -> dict[str, PriceSchedule]:
-        targets = {_target(route): route.name for route in routes}
-        found = await self._billing.prices.model_prices(tx, targets)
-        return {name: _schedule(found[target]) for target, name in targets.items()}
+        # By the route's name: a model may have several routes, at several prices.
+        targets = {route.name: _target(route) for route in routes}
+        found = await self._billing.prices.model_prices(tx, set(targets.values()))
+        return {name: _schedule(found[target]) for name, target in targets.items()}
 
     def _put_accounts(self, accounts: AccountSnapshot) -> None:
         for state in self._gateway.snapshot.keys.values():

@@ -110,7 +110,7 @@ class InferenceExchange(Answering):
         if isinstance(request, EmbeddingsRequest):
             request.user = None
         else:
-            if not admission.is_plain(request) or state.checks_seed:
+            if not admission.is_plain(request):
                 more = translate(request, profile)
                 if more:
                     extra = {**extra, **more}

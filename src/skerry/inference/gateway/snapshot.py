@@ -72,13 +72,13 @@ class Snapshot:
         return True
 
     def put_routes(self, routes: Iterable[Route], prices: dict[str, PriceSchedule], pools: "Pools") -> list[RouteState]:
-        """Take over the routes; replicas that stay keep their connections and counts.
+        """Take over the routes, with their `prices` by name; replicas that stay keep their connections and counts.
 
         Gives those that are no more: whoever waits there has to be told.
         """
         fresh: dict[str, RouteState] = {}
         for route in routes:
-            schedule = prices[route.model_name]
+            schedule = prices[route.name]
             state = self.routes.get(route.name)
             if state is None or state.route.endpoint != route.endpoint:
                 shown = route.model_name if route.project is None else ""

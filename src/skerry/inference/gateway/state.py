@@ -98,7 +98,6 @@ class RouteState:
         self.answers: list[bool] = [False, False, False]
         """By the number of the kind: whether it is asked for such."""
         self.salted = False
-        self.checks_seed = False
         self.renames_limit = False
         self.tools = False
         self.renamed = False
@@ -116,7 +115,6 @@ class RouteState:
         profile = route.profile
         self.answers = [kind.task in profile.tasks for kind in KINDS]
         self.salted = profile.prefix_cache is PrefixCache.SALT
-        self.checks_seed = not profile.can.seed_safe
         self.renames_limit = profile.max_tokens_field != "max_tokens"
         self.tools = "tools" in route.profile.parameters
         self.renamed = route.upstream_model != route.name

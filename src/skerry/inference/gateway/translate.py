@@ -24,6 +24,7 @@ from skerry.inference.gateway.wire import (
 
 MAX_GRAMMAR: Final = 64 * 1024
 """Bytes of a grammar, and of a schema's text."""
+SEEDS: Final = 2**32 - 1
 MAX_REPEATS: Final = 2_000
 """What llama.cpp takes."""
 
@@ -38,14 +39,23 @@ def translate(request: Request, profile: EngineProfile) -> dict[str, Any]:
 
     Raises ApiError 400 that names the parameter.
     """
-    if request.seed is not None and not profile.can.seed_safe:
-        request.seed = None
+    if request.seed is not None:
+        _check_seed(request, profile)
     nothing = _nothing_in_chat if isinstance(request, ChatRequest) else _nothing_in_text
     if nothing(request):
         return {}
     if isinstance(request, ChatRequest):
         _check_chat(request, profile)
     return _structure(request, profile)
+
+
+def _check_seed(request: Request, profile: EngineProfile) -> None:
+    """The same seed gives the same answer, or is refused."""
+    if not profile.can.seed_safe:
+        message = f"The parameter 'seed' is not supported by the model '{request.model}'."
+        raise bad_request(message, param="seed", code="unsupported_parameter")
+    if profile.structure is Structure.LLAMACPP and request.seed is not None:
+        request.seed %= SEEDS  # it keeps 32 bits, of which the last number stands for a random one
 
 
 def _check_chat(request: ChatRequest, profile: EngineProfile) -> None:
@@ -76,7 +86,7 @@ def _structure(request: Request, profile: EngineProfile) -> dict[str, Any]:
         message = f"The model '{request.model}' takes 'response_format', not 'structured_outputs'."
         raise bad_request(message, param="structured_outputs", code="unsupported_parameter")
     request.structured_outputs = None
-    return _for_llamacpp(wanted, kind)
+    return _for_llamacpp(request, wanted, kind)
 
 
 def _wanted_schema(format: ResponseFormat | None) -> dict[str, Any] | None:
@@ -100,10 +110,19 @@ def _response_format(request: Request, profile: EngineProfile, schema: dict[str,
         return {}
     param = "response_format.json_schema.schema" if schema != {"type": "object"} else "response_format"
     _check_schema(schema, param)
-    if not isinstance(request, CompletionRequest):
-        return {}
+    if isinstance(request, ChatRequest) and request.tools:
+        message = "'response_format' cannot be combined with 'tools' for this model."
+        raise bad_request(message, param="response_format", code="unsupported_parameter")
     request.response_format = None
-    return {"json_schema": schema}
+    return _schema(request, schema)
+
+
+def _schema(request: Request, schema: dict[str, Any]) -> dict[str, Any]:
+    """llama.cpp's chat turns a schema into a grammar of its own, which leaves out patterns, formats, multiples and
+    more without a word. Said as a grammar of llguidance, it keeps to all that `schema_check` lets through."""
+    if isinstance(request, CompletionRequest):
+        return {"json_schema": schema}
+    return {"grammar": "%llguidance {}\nstart: %json " + msgspec.json.encode(schema).decode()}
 
 
 def _kind(wanted: StructuredOutputs) -> str:
@@ -114,12 +133,12 @@ def _kind(wanted: StructuredOutputs) -> str:
     return given[0]
 
 
-def _for_llamacpp(wanted: StructuredOutputs, kind: str) -> dict[str, Any]:
+def _for_llamacpp(request: Request, wanted: StructuredOutputs, kind: str) -> dict[str, Any]:
     param = f"structured_outputs.{kind}"
     if wanted.json is not None:
         schema = _parsed(wanted.json, param) if isinstance(wanted.json, str) else wanted.json
         _check_schema(schema, param)
-        return {"json_schema": schema}
+        return _schema(request, schema)
     if wanted.regex is not None:
         try:
             return {"grammar": grammar_of(wanted.regex)}
