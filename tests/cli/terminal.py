@@ -1,5 +1,6 @@
 """`skerry …` on a terminal of its own."""
 
+import ctypes
 import os
 import pty
 import select
@@ -8,6 +9,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _as_from_a_shell() -> None:
+    """Whoever runs the tests in the background has SIGINT ignored, and that is inherited. Ends with the tests, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Terminal:
@@ -22,8 +31,7 @@ class Terminal:
             stderr=slave,
             env=environ,
             start_new_session=True,
-            # Whoever runs the tests in the background has it ignored, and that is inherited.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=_as_from_a_shell,
         )
         os.close(slave)
         self.output = ""
