@@ -119,8 +119,8 @@ def routes() -> FakeRoutes:
 
 
 @pytest.fixture
-async def world(database, clock, files, routes, billing: Billing, people, tickets) -> World:  # noqa: F811
-    batches = Batches(database, clock, EventLog(clock), files, routes, billing.prices)
+async def world(database, clock, identity, files, routes, billing: Billing, people, tickets) -> World:  # noqa: F811
+    batches = Batches(database, clock, EventLog(clock), files, routes, billing.prices, identity)
     return World(batches, files, people, tickets)
 
 

@@ -1,5 +1,6 @@
 """Creating, estimating, listing and cancelling; who sees what."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -7,7 +8,13 @@ import pytest
 from skerry.artifacts.files.errors import UnknownFile
 from skerry.identity.model import Scope
 from skerry.inference.batches import service as service_module
-from skerry.inference.batches.errors import BatchNotCancellable, NotABatchFile, TooManyBatches, UnknownBatch
+from skerry.inference.batches.errors import (
+    BatchNotCancellable,
+    KeyElsewhere,
+    NotABatchFile,
+    TooManyBatches,
+    UnknownBatch,
+)
 from skerry.inference.batches.model import BatchStatus, Endpoint, NewBatch
 from skerry.kernel.errors import Malformed
 from tests.batches.conftest import World, route, row, rows
@@ -56,10 +63,18 @@ async def test_a_project_may_have_so_many_open_batches(world: World, monkeypatch
     await world.create(rows(1))
     with pytest.raises(TooManyBatches):
         await world.create(rows(1))
-    await world.create(rows(1), world.people.operator)
+    await world.create(rows(1), replace(world.people.operator, operator=False))
     await world.cancel(first)
     await world.reconcile()
     await world.create(rows(1))
+
+
+async def test_an_operator_s_key_makes_no_batch_for_another_project(world: World) -> None:
+    """Gateways would refuse each of its rows: the key calls models for its own project."""
+    elsewhere = world.people.operator
+    file = await world.upload(rows(1), who=elsewhere)
+    with pytest.raises(KeyElsewhere):
+        await world.batches.create(elsewhere, NewBatch(file, Endpoint.CHAT))
 
 
 async def test_batches_are_listed_newest_first_page_by_page(world: World, clock) -> None:

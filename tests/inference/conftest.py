@@ -4,7 +4,10 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
 from skerry.artifacts.model import EngineKind, ModelSource, NewModel, SourceKind
 from skerry.billing.service import Billing
@@ -13,13 +16,16 @@ from skerry.compute.errors import UnknownWorkload
 from skerry.compute.model import Attempt, Desired, ReasonCode, Workload, WorkloadStatus
 from skerry.fleet.model import Machine
 from skerry.fleet.service import Fleet
+from skerry.identity.access import Access
 from skerry.inference.engines.base import Task
 from skerry.inference.engines.external import ExternalDriver
 from skerry.inference.engines.llamacpp.driver import LlamaCppDriver
 from skerry.inference.estimates import Estimates
 from skerry.inference.probing import ProbeFailed
 from skerry.inference.reconciler import EndpointReconciler
+from skerry.inference.routes import router
 from skerry.inference.service import Endpoints, Inference
+from skerry.kernel.errors import SkerryError
 from skerry.kernel.ids import AttemptId, WorkloadId, new_id
 from skerry.metering.service import Metering
 from skerry.runtime.outbox import Message
@@ -33,6 +39,7 @@ from tests.artifacts.conftest import (  # noqa: F401
     prices,
 )
 from tests.artifacts.gguf_files import write
+from tests.inference.scene import Desk, Scene
 
 
 class FakeCompute:
@@ -233,3 +240,31 @@ async def endpoints(inference, compute, identity, database, clock, events) -> En
 @pytest.fixture
 def cloud(inference, compute, prober, people, tmp_path: Path) -> Cloud:  # noqa: F811
     return Cloud(inference, compute, prober, people, tmp_path)
+
+
+@pytest.fixture
+async def http(inference, endpoints, identity):  # noqa: F811
+    app = FastAPI()
+    app.include_router(router(inference, endpoints, Access(identity)), prefix="/api/v1")
+
+    @app.exception_handler(SkerryError)
+    async def answer(request: Request, error: SkerryError) -> JSONResponse:
+        return JSONResponse({"code": error.code, "detail": error.detail}, error.status)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test/api/v1") as client:
+        yield client
+
+
+@pytest.fixture
+def operator(http, people):  # noqa: F811
+    return Desk(http, people.operator_secret)
+
+
+@pytest.fixture
+def customer(http, people):  # noqa: F811
+    return Desk(http, people.customer_secret)
+
+
+@pytest.fixture
+def scene(cloud) -> Scene:
+    return Scene(cloud)

@@ -132,7 +132,7 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
         compute=compute,
         inference=inference,
         endpoints=endpoints,
-        batches=Batches(db, clock, events, files, inference, billing.prices),
+        batches=Batches(db, clock, events, files, inference, billing.prices, identity),
         requests=RequestLog(db, clock, keyring, identity, billing.prices, days=settings.request_log_days),
         reports=Reports(db, metering, billing.prices),
         health=Health(

@@ -1,6 +1,6 @@
 """Refusals of batches. Codes are part of the public surface."""
 
-from skerry.kernel.errors import Conflict, FieldError, Malformed, NotFound, RateLimited
+from skerry.kernel.errors import Conflict, FieldError, Forbidden, Malformed, NotFound, RateLimited
 
 
 class UnknownBatch(NotFound):
@@ -22,6 +22,18 @@ class NotABatchFile(Malformed):
             words,
             suggestion="Upload it with purpose=batch.",
             errors=[FieldError("input_file_id", self.code, words)],
+        )
+
+
+class KeyElsewhere(Forbidden):
+    """A batch runs on the key that makes it, and an operator's key calls models for its own project only."""
+
+    code = "key_of_another_project"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a batch runs on the key that makes it, and this key belongs to another project",
+            suggestion="Make it with a key of that project.",
         )
 
 

@@ -8,10 +8,11 @@ from skerry.artifacts.files.model import BATCH, File, Within
 from skerry.billing.model import PriceTarget, TokenPrice, TokenSchedule, batch_atto
 from skerry.db.database import Database, Tx
 from skerry.db.notify import WORK, notify
-from skerry.identity.model import Principal
+from skerry.identity.model import Principal, Project
 from skerry.inference.batches import rules
 from skerry.inference.batches.errors import (
     BatchNotCancellable,
+    KeyElsewhere,
     NotABatchFile,
     TooManyBatches,
     UnknownBatch,
@@ -63,6 +64,12 @@ class BatchFiles(Protocol):
     ) -> File: ...
 
 
+class Homes(Protocol):
+    """What is needed of identity: where an operator's key calls models."""
+
+    async def default_project(self, tx: Tx) -> Project: ...
+
+
 class Served(Protocol):
     """What is needed of endpoints, to estimate (`Inference`)."""
 
@@ -94,6 +101,7 @@ class Batches:
         files: BatchFiles,
         served: Served,
         prices: Prices,
+        homes: Homes,
         *,
         ids: IdFactory = new_id,
     ) -> None:
@@ -103,13 +111,14 @@ class Batches:
         self.files = files
         self.served = served
         self.prices = prices
+        self.homes = homes
         self.new_id = ids
         self.store = BatchStore()
 
     async def create(self, principal: Principal, new: NewBatch) -> Batch:
         """A batch that runs on the principal's key. Its rows are checked afterwards, and each by itself.
 
-        Raises UnknownFile, NotABatchFile, Malformed for the window, TooManyBatches.
+        Raises UnknownFile, NotABatchFile, Malformed for the window, KeyElsewhere, TooManyBatches.
         """
         window = rules.window_of(new.completion_window)
         if window is None:
@@ -132,6 +141,8 @@ class Batches:
             expires_at=now + window,
         )
         async with self.db.transaction() as tx:
+            if principal.operator and batch.project != (await self.homes.default_project(tx)).id:
+                raise KeyElsewhere
             if await self.store.count_open(tx, batch.project) >= MAX_OPEN:
                 raise TooManyBatches(
                     f"this project has {MAX_OPEN} batches that have not ended",
