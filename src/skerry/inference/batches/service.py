@@ -202,33 +202,37 @@ class Batches:
 
     async def cancel(self, principal: Principal, id: str) -> Batch:
         """Send no more of its rows. Raises UnknownBatch, BatchNotCancellable."""
-        async with self.db.transaction() as tx:
-            batch = await self._require(tx, principal, id)
-            if (why := rules.why_not_cancellable(batch.status)) is not None:
-                raise BatchNotCancellable(
-                    f"this batch cannot be cancelled: {why}", suggestion="There is nothing left to stop."
-                )
-            if batch.status is BatchStatus.CANCELLING:
-                return batch
-            now = self.clock.now()
-            moved = await transition(
-                tx,
-                self.events,
-                TRANSITIONS,
-                BATCHES,
-                id=batch.id,
-                project=batch.project,
-                before=batch.status,
-                after=BatchStatus.CANCELLING,
-                reason=because(ReasonCode.BY_OWNER),
-                values={"cancelling_at": now, "due_at": now},
-                kind=KIND,
-            )
-            if moved:
-                await notify(tx, WORK, KIND)
-                await notify(tx, WORK, ROWS)
-            # Where it moved on by itself in between, the caller sees where to.
-            return await self._require(tx, principal, id)
+        while True:
+            async with self.db.transaction() as tx:
+                batch = await self._require(tx, principal, id)
+                if (why := rules.why_not_cancellable(batch.status)) is not None:
+                    raise BatchNotCancellable(
+                        f"this batch cannot be cancelled: {why}", suggestion="There is nothing left to stop."
+                    )
+                if batch.status is BatchStatus.CANCELLING or await self._to_cancelling(tx, batch):
+                    return await self._require(tx, principal, id)
+            # It moved on by itself in between. A status is never left for an earlier one, so this ends.
+
+    async def _to_cancelling(self, tx: Tx, batch: Batch) -> bool:
+        """False: it is not in the status any more that it was read with."""
+        now = self.clock.now()
+        moved = await transition(
+            tx,
+            self.events,
+            TRANSITIONS,
+            BATCHES,
+            id=batch.id,
+            project=batch.project,
+            before=batch.status,
+            after=BatchStatus.CANCELLING,
+            reason=because(ReasonCode.BY_OWNER),
+            values={"cancelling_at": now, "due_at": now},
+            kind=KIND,
+        )
+        if moved:
+            await notify(tx, WORK, KIND)
+            await notify(tx, WORK, ROWS)
+        return moved
 
     async def currency(self) -> str:
         async with self.db.reading() as tx:
