@@ -17,6 +17,10 @@ PRICES: Final = "skerry_prices"
 BUDGETS: Final = "skerry_budgets"
 WORK: Final = "skerry_work"
 EVENTS: Final = "skerry_events"
+FLEET: Final = "skerry_fleet"
+"""A leaf's nodes, or what is planned or closed there, have changed; the payload is its id."""
+CAPACITY: Final = "skerry_capacity"
+"""What is promised on a leaf has changed; the payload is its id."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 _CHECK_SECONDS = 30.0

@@ -30,6 +30,13 @@ ReplicaId = NewType("ReplicaId", str)
 BudgetId = NewType("BudgetId", str)
 FileId = NewType("FileId", str)
 BatchId = NewType("BatchId", str)
+QuoteId = NewType("QuoteId", str)
+OfferId = NewType("OfferId", str)
+ReservationId = NewType("ReservationId", str)
+ClaimId = NewType("ClaimId", str)
+ContractId = NewType("ContractId", str)
+DeliveryId = NewType("DeliveryId", str)
+MaintenanceId = NewType("MaintenanceId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
