@@ -1,21 +1,22 @@
-"""SQL of the fleet."""
+"""What there is: lists and finds it; writes what discovery found."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Column, Row, Select, Table, or_, select, update
+from sqlalchemy import Column, Row, Select, Table, and_, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from skerry.db.database import Tx
 from skerry.fleet import tables as t
-from skerry.fleet.model import Accelerator, Hall, Leaf, Node, NodeStatus, Site, Sku
-from skerry.kernel.ids import HallId, LeafId, NodeId, SiteId, SkuId
+from skerry.fleet.model import AWAY, Accelerator, Delivery, Hall, Leaf, Maintenance, Node, NodeStatus, Site, Sku
+from skerry.fleet.rules.carbon import carbon_of
+from skerry.kernel.ids import HallId, LeafId, MaintenanceId, NodeId, SiteId, SkuId
 from skerry.kernel.money import Money
 from skerry.kernel.paging import Page, PageRequest
 
-T = TypeVar("T", Site, Hall, Leaf, Sku, Node)
+T = TypeVar("T", Site, Hall, Leaf, Sku, Node, Maintenance, Delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class SiteReader(Reader[Site]):
             power_cap_kw=row.power_cap_kw,
             energy_price=price,
             carbon_source=row.carbon_source,
+            carbon=carbon_of(row.carbon, row.carbon_source, row.country, row.grid_zone),
         )
 
 
@@ -111,6 +113,10 @@ class SkuReader(Reader[Sku]):
     def __init__(self) -> None:
         super().__init__(select(t.skus), t.skus.c.id, t.skus.c.name)
 
+    async def pools(self, tx: Tx) -> dict[str, int | None]:
+        rows = await tx.execute(select(t.skus.c.name, t.skus.c.on_demand_nodes))
+        return {row.name: row.on_demand_nodes for row in rows}
+
     def _value(self, row: Row[Any]) -> Sku:
         return Sku(
             id=SkuId(row.id),
@@ -124,6 +130,8 @@ class SkuReader(Reader[Sku]):
             idle_w=row.idle_w,
             on_demand_nodes=row.on_demand_nodes,
             created_at=row.created_at,
+            accelerator_memory=row.accelerator_memory,
+            sources=row.sources,
         )
 
 
@@ -137,11 +145,13 @@ class NodeReader(Reader[Node]):
                 t.skus.c.name.label("sku"),
                 t.leaves.c.name.label("leaf"),
                 t.sites.c.name.label("site"),
+                t.deliveries.c.name.label("delivery"),
             )
             .join(t.skus, t.nodes.c.sku_id == t.skus.c.id)
             .join(t.leaves, t.nodes.c.leaf_id == t.leaves.c.id)
             .join(t.halls, t.leaves.c.hall_id == t.halls.c.id)
             .join(t.sites, t.halls.c.site_id == t.sites.c.id)
+            .outerjoin(t.deliveries, t.nodes.c.delivery_id == t.deliveries.c.id)
         )
         super().__init__(query, t.nodes.c.id, t.nodes.c.hostname)
 
@@ -159,6 +169,38 @@ class NodeReader(Reader[Node]):
         rows = await tx.execute(self._query.where(t.nodes.c.hostname.in_(list(hostnames))))
         return {row.hostname: self._value(row) for row in rows}
 
+    async def by_id(self, tx: Tx, ids: Iterable[str]) -> list[Node]:
+        rows = await tx.execute(self._query.where(t.nodes.c.id.in_(list(ids))).order_by(t.nodes.c.hostname))
+        return [self._value(row) for row in rows]
+
+    async def statuses(self, tx: Tx) -> dict[tuple[str, str], dict[str, int]]:
+        """How many nodes are in which status, by leaf (id) and SKU (name)."""
+        query = (
+            select(t.nodes.c.leaf_id, t.skus.c.name, t.nodes.c.status, func.count().label("nodes"))
+            .join(t.skus, t.nodes.c.sku_id == t.skus.c.id)
+            .group_by(t.nodes.c.leaf_id, t.skus.c.name, t.nodes.c.status)
+        )
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        for row in await tx.execute(query):
+            found.setdefault((row.leaf_id, row.name), {})[row.status] = row.nodes
+        return found
+
+    async def ready(self, tx: Tx, leaf: LeafId, sku: str, now: datetime) -> list[Node]:
+        """Ready, or back by time alone: nobody has to have noted yet that it is."""
+        back = and_(t.nodes.c.status.in_(AWAY), t.nodes.c.until <= now)
+        ready = or_(t.nodes.c.status == NodeStatus.READY, back)
+        query = self._query.where(t.nodes.c.leaf_id == leaf, t.skus.c.name == sku, ready)
+        return [self._value(row) for row in await tx.execute(query.order_by(t.nodes.c.hostname))]
+
+    async def of_leaves(self, tx: Tx, keys: Collection[tuple[LeafId, str]]) -> dict[tuple[LeafId, str], list[Node]]:
+        """All nodes of these leaves and SKUs (names), whatever their status, by hostname."""
+        found: dict[tuple[LeafId, str], list[Node]] = {key: [] for key in keys}
+        query = self._query.add_columns(t.nodes.c.leaf_id.label("of_leaf"))
+        query = query.where(tuple_(t.nodes.c.leaf_id, t.skus.c.name).in_(list(keys))).order_by(t.nodes.c.hostname)
+        for row in await tx.execute(query) if keys else ():
+            found[LeafId(row.of_leaf), row.sku].append(self._value(row))
+        return found
+
     def _value(self, row: Row[Any]) -> Node:
         return Node(
             id=NodeId(row.id),
@@ -170,6 +212,9 @@ class NodeReader(Reader[Node]):
             status=NodeStatus(row.status),
             status_reason=row.status_reason,
             health=row.health,
+            until=row.until,
+            maintenance=MaintenanceId(row.maintenance_id) if row.maintenance_id else None,
+            delivery=row.delivery,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )

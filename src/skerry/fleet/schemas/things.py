@@ -1,4 +1,4 @@
-"""The fleet on the wire (API §3)."""
+"""The fleet on the wire (API §3): what there is."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from skerry.fleet import model
 from skerry.fleet.model import NodeStatus
+from skerry.fleet.rules.nodes import NodeVerb, actions
 from skerry.kernel.clock import rfc3339
 from skerry.kernel.money import Money, plain
+from skerry.runtime.events import Event
 
 T = TypeVar("T")
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
@@ -36,6 +38,68 @@ class Amount(Wire):
         return cls(amount=plain(money.amount), currency=money.currency)
 
 
+class CarbonOut(Wire):
+    """Grams of CO2e a kWh for each hour of the day (UTC). `estimated`: a mean of a year, not the site's own figures."""
+
+    g_per_kwh: Number
+    hourly: list[Number]
+    source: str
+    estimated: bool
+
+    @classmethod
+    def of(cls, carbon: model.Carbon) -> "CarbonOut":
+        return cls(
+            g_per_kwh=round(carbon.mean, 3),
+            hourly=list(carbon.hourly),
+            source=carbon.source,
+            estimated=carbon.estimated,
+        )
+
+
+class EndangeredOut(Wire):
+    """A confirmed reservation that is short now, and for how many nodes."""
+
+    reservation: str
+    project: str
+    starts: Time
+    leaf: str
+    nodes_short: int
+
+    @classmethod
+    def of(cls, one: model.Endangered) -> "EndangeredOut":
+        return cls(
+            reservation=one.reservation,
+            project=one.project,
+            starts=one.starts,
+            leaf=one.leaf_name,
+            nodes_short=one.nodes_short,
+        )
+
+
+class EventOut(Wire):
+    """Something that happened, in the operator's own timeline."""
+
+    id: str
+    at: Time
+    type: str
+    resource: str
+    resource_kind: str
+    data: dict[str, Any]
+    position: str
+
+    @classmethod
+    def of(cls, event: Event) -> "EventOut":
+        return cls(
+            id=event.id,
+            at=event.at,
+            type=event.type,
+            resource=event.resource,
+            resource_kind=event.resource_kind,
+            data=dict(event.data),
+            position=event.position,
+        )
+
+
 class Site(Wire):
     id: str
     name: str
@@ -45,6 +109,7 @@ class Site(Wire):
     power_cap_kw: Number | None
     energy_price: Amount | None
     carbon_source: str | None
+    carbon: CarbonOut | None
     created_at: Time
 
     @classmethod
@@ -59,6 +124,7 @@ class Site(Wire):
             power_cap_kw=site.power_cap_kw,
             energy_price=price,
             carbon_source=site.carbon_source,
+            carbon=CarbonOut.of(site.carbon) if site.carbon is not None else None,
             created_at=site.created_at,
         )
 
@@ -91,6 +157,8 @@ class Sku(Wire):
     tdp_w: int | None
     idle_w: int | None
     on_demand_nodes: int | None
+    accelerator_memory: int | None
+    sources: dict[str, str]
     created_at: Time
 
 
@@ -106,6 +174,13 @@ class StatusReason(Wire):
     message: str
 
 
+class Action(Wire):
+    """Whether a verb can be used now, and why not."""
+
+    available: bool
+    why_not: str | None = None
+
+
 class Node(Wire):
     id: str
     hostname: str
@@ -116,6 +191,11 @@ class Node(Wire):
     status: NodeStatus
     status_reason: StatusReason | None
     health: dict[str, Any]
+    until: Time | None
+    """When it counts again, if it was taken out for a time."""
+    maintenance: str | None
+    delivery: str | None
+    actions: dict[NodeVerb, Action]
     created_at: Time
     updated_at: Time
 
@@ -132,6 +212,13 @@ class Node(Wire):
             status=node.status,
             status_reason=reason,
             health=dict(node.health),
+            until=node.until,
+            maintenance=node.maintenance,
+            delivery=node.delivery,
+            actions={
+                verb: Action(available=not why_not, why_not=why_not or None)
+                for verb, why_not in actions(node.status).items()
+            },
             created_at=node.created_at,
             updated_at=node.updated_at,
         )

@@ -1,16 +1,15 @@
-"""Reading the fleet over HTTP. Operator scope; each thing goes by name or id."""
+"""Reading the fleet: each thing goes by name or id."""
 
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 
-from skerry.fleet import schemas
 from skerry.fleet.model import NodeStatus
+from skerry.fleet.schemas import things as schemas
 from skerry.fleet.service import Fleet
-from skerry.identity.access import Access
-from skerry.identity.model import Scope
 from skerry.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest
+from skerry.runtime.events import Event
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -25,19 +24,17 @@ def paging(
 Paging = Annotated[PageRequest, Depends(paging)]
 
 
-def router(fleet: Fleet, access: Access) -> APIRouter:
-    routes = APIRouter(tags=["fleet"], dependencies=[Depends(access.require(Scope.OPERATOR))])
+def add(routes: APIRouter, fleet: Fleet) -> None:
     _add_sites(routes, fleet)
     _add_halls_and_leaves(routes, fleet)
     _add_skus(routes, fleet)
     _add_nodes(routes, fleet)
-    return routes
 
 
 def _add_sites(routes: APIRouter, fleet: Fleet) -> None:
     @routes.get("/sites")
     async def list_sites(page: Paging) -> schemas.ListOf[schemas.Site]:
-        return _list(await fleet.sites(page), schemas.Site.of)
+        return listing(await fleet.sites(page), schemas.Site.of)
 
     @routes.get("/sites/{site}")
     async def get_site(site: str) -> schemas.Site:
@@ -47,7 +44,7 @@ def _add_sites(routes: APIRouter, fleet: Fleet) -> None:
 def _add_halls_and_leaves(routes: APIRouter, fleet: Fleet) -> None:
     @routes.get("/halls")
     async def list_halls(page: Paging) -> schemas.ListOf[schemas.Hall]:
-        return _list(await fleet.halls(page), schemas.Hall.model_validate)
+        return listing(await fleet.halls(page), schemas.Hall.model_validate)
 
     @routes.get("/halls/{hall}")
     async def get_hall(hall: str) -> schemas.Hall:
@@ -55,7 +52,7 @@ def _add_halls_and_leaves(routes: APIRouter, fleet: Fleet) -> None:
 
     @routes.get("/leaves")
     async def list_leaves(page: Paging) -> schemas.ListOf[schemas.Leaf]:
-        return _list(await fleet.leaves(page), schemas.Leaf.model_validate)
+        return listing(await fleet.leaves(page), schemas.Leaf.model_validate)
 
     @routes.get("/leaves/{leaf}")
     async def get_leaf(leaf: str) -> schemas.Leaf:
@@ -65,7 +62,7 @@ def _add_halls_and_leaves(routes: APIRouter, fleet: Fleet) -> None:
 def _add_skus(routes: APIRouter, fleet: Fleet) -> None:
     @routes.get("/skus")
     async def list_skus(page: Paging) -> schemas.ListOf[schemas.Sku]:
-        return _list(await fleet.skus(page), schemas.Sku.model_validate)
+        return listing(await fleet.skus(page), schemas.Sku.model_validate)
 
     @routes.get("/skus/{sku}")
     async def get_sku(sku: str) -> schemas.Sku:
@@ -82,12 +79,16 @@ def _add_nodes(routes: APIRouter, fleet: Fleet) -> None:
         status: NodeStatus | None = None,
     ) -> schemas.ListOf[schemas.Node]:
         nodes = await fleet.nodes(page, site=site, leaf=leaf, sku=sku, status=status)
-        return _list(nodes, schemas.Node.of)
+        return listing(nodes, schemas.Node.of)
 
     @routes.get("/nodes/{node}")
     async def get_node(node: str) -> schemas.Node:
         return schemas.Node.of(await fleet.node(node))
 
 
-def _list(page: Page[T], wire: Callable[[T], W]) -> schemas.ListOf[W]:
+def timeline(page: Page[Event]) -> schemas.ListOf[schemas.EventOut]:
+    return listing(page, schemas.EventOut.of)
+
+
+def listing(page: Page[T], wire: Callable[[T], W]) -> schemas.ListOf[W]:
     return schemas.ListOf(data=[wire(row) for row in page.data], has_more=page.has_more, next_cursor=page.next_cursor)
