@@ -190,10 +190,11 @@ class Cloud:
 
     # --- things in it
     def new_key(self, name: str, *scopes: str, **terms: Any) -> dict[str, Any]:
-        """A key of the default project: `{id, key, …}`."""
+        """A key of the default project: `{id, key, …}`; returns when the gateway knows it."""
         answer = self.post("/api/v1/api-keys", {"name": name, "scopes": scopes or ["inference", "read"], **terms})
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
+        eventually_sync(lambda: self.post("/v1/chat/completions", {}, made["key"]).status_code != 401, 30)
         return made
 
     def add_upstream(self, name: str, upstream: str, **more: Any) -> None:

@@ -67,6 +67,17 @@ def test_a_contract_is_made_from_a_file(run, cloud, tmp_path):
     }
 
 
+def test_more_credit_needs_no_file(run, cloud):
+    cloud.answers |= {
+        "POST /api/v1/contracts": (201, CONTRACT),
+        "GET /api/v1/prices": (200, {"version": 1, "currency": "EUR"}),
+    }
+    assert run("contracts", "create", "demo", "--name", "credit", "--credit", "5000").exit_code == 0
+    limit = {"amount": "5000", "currency": "EUR"}
+    assert cloud.asked[-1].body == {"organization": "demo", "name": "credit", "prices": [], "credit_limit": limit}
+    assert run("contracts", "create", "demo", "--name", "credit").exit_code == 2, "it would say nothing"
+
+
 @pytest.mark.parametrize(
     ("text", "word"), [("{", "not JSON"), ("[]", "object"), ('{"price": []}', "'price'"), ("{}", "has a name")]
 )

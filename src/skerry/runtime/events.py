@@ -44,9 +44,7 @@ class EventLog:
         self, tx: Tx, *, project: ProjectId, resource: str, type: str, data: Mapping[str, Any], resource_kind: str
     ) -> None:
         """Append one event, now. Those who follow the project hear of it when the transaction commits."""
-        row = await self.row(
-            tx, project=project, resource=resource, type=type, data=data, resource_kind=resource_kind
-        )
+        row = await self.row(tx, project=project, resource=resource, type=type, data=data, resource_kind=resource_kind)
         await tx.execute(insert(events).values(**row))
         await notify(tx, EVENTS, project)
 

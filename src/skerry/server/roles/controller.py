@@ -18,6 +18,7 @@ from skerry.capacity.binding.reconciler import ReservationReconciler
 from skerry.capacity.binding.sweeper import SECONDS as SWEEP_SECONDS
 from skerry.capacity.binding.sweeper import HoldSweeper
 from skerry.capacity.binding.watching import FleetWatcher
+from skerry.capacity.service.quotes import QUOTES_KEPT
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
 from skerry.compute.delivering import EngineDeliverer, ReservationNews
@@ -182,6 +183,8 @@ async def _keep_house(services: Services) -> None:
     async with services.db.transaction() as tx:
         await services.billing.balances.keep_house(tx)
         await services.inference.keep_house(tx)
+        await services.capacity.quotes.forget(tx)
+        await services.capacity.changes.forget(tx, services.clock.now() - QUOTES_KEPT)
 
 
 async def _repeat(job: Callable[[], Awaitable[object]], seconds: float) -> None:

@@ -182,7 +182,8 @@ _REQUIRE = """
         END IF;
         FOR leg IN
             SELECT l.leaf, l.sku, l.start_at, l.end_at,
-                   array(SELECT to_timestamp(x::bigint) FROM jsonb_array_elements_text(s.supply -> 'starts') AS x) AS starts,
+                   array(SELECT to_timestamp(x::bigint)
+                           FROM jsonb_array_elements_text(s.supply -> 'starts') AS x) AS starts,
                    array(SELECT x::integer FROM jsonb_array_elements_text(s.supply -> 'nodes') AS x) AS nodes
               FROM reservation_legs AS l
               LEFT JOIN LATERAL (
@@ -237,7 +238,8 @@ _LIMITS = """
     END $$
 """
 
-# Lock, check, insert, with the event. Errors: SK001, SK002 and SK003 as above, 23505 on uq_reservations_offer_id for an offer that was sold.
+# Lock, check, insert, with the event. Errors: SK001, SK002 and SK003 as above, 23505 on uq_reservations_offer_id for an
+# offer that was sold.
 # `p_locks` are in order, so that two admissions never wait for each other in a circle. `p_limits` NULL: none apply.
 _ADMIT = """
     CREATE FUNCTION capacity_admit(
