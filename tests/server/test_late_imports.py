@@ -121,6 +121,6 @@ def test_nothing_is_imported_after_preload(settings, database_url):
     assert answer["late"] == []
     statuses = " ".join(str(status) for status in answer["found"])
     assert statuses == (
-        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 422 200 200 200 200 200 400 405 503 200 200 200 "
-        "404 200 206 200 400"
+        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 422 200 200 200 200 200 400 405 503 200 200 "
+        "200 404 200 206 200 400"
     )
