@@ -271,7 +271,7 @@ async def test_a_cancelled_batch_finishes_what_is_under_way_and_tells_of_the_res
     gateway.answers = answers
     batch = await world.started(rows(10))
     async with running(world, gateway, rows=4) as runner:
-        await eventually(lambda: gateway.under_way == 4)
+        await eventually(lambda: gateway.under_way == 4 and len(gateway.asked) == 6)
         cancelling = await world.cancel(batch)
         assert cancelling.status is BatchStatus.CANCELLING
         assert (await world.cancel(batch)).status is BatchStatus.CANCELLING, "twice is once"

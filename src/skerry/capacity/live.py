@@ -7,7 +7,7 @@ It is a hint. What it says is free may have been sold a moment ago, and admissio
 import asyncio
 import importlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -19,7 +19,8 @@ from skerry.capacity.moments import seconds
 from skerry.capacity.promises import Promises, Version
 from skerry.capacity.rules.supply import for_reservations, known_until, pool_shares, sellable_size
 from skerry.db.database import Database, Tx
-from skerry.fleet.model import LeafSupply, Site, Sku
+from skerry.db.notify import FLEET
+from skerry.fleet.model import LeafSupply, Node, Site, Sku
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import LeafId
 from skerry.kernel.paging import MAX_LIMIT, Page, PageRequest, decode_cursor
@@ -33,12 +34,18 @@ WARMING: Final = "skerry.capacity.calendar.warming"
 never search (gateway, shipper) are spared."""
 POLL_SECONDS: Final = 15.0
 """How often versions are compared where no notification comes."""
+AGAIN_SECONDS: Final = 1.0
+"""How often at most everything is read anew because of a name that is not known."""
 
 
 class FleetFacts(Protocol):
     """What is needed of the fleet (`Fleet`)."""
 
     async def supplies(self, tx: Tx, leaves: Collection[LeafId] | None = None) -> list[LeafSupply]: ...
+
+    async def leaf_nodes(
+        self, tx: Tx, keys: Collection[tuple[LeafId, str]]
+    ) -> Mapping[tuple[LeafId, str], Sequence[Node]]: ...
 
     async def sites(self, request: PageRequest) -> Page[Site]: ...
 
@@ -90,11 +97,13 @@ class LiveCalendar:
         self._pools: dict[tuple[LeafId, str], int] = {}
         self._versions: dict[LeafKey, Version] = {}
         self._stale: set[LeafId] = set()
+        self._facts_stale = False
         self._all_stale = True
         self._listening = False
         self._loaded = False
         self._fresh_until: datetime | None = None
         self._polled = -poll_seconds
+        self._read_at = -AGAIN_SECONDS
         self._poll_seconds, self._monotonic = poll_seconds, monotonic
         self._lock = asyncio.Lock()
         self._warm: asyncio.Task[None] | None = None
@@ -103,14 +112,22 @@ class LiveCalendar:
 
     # News
 
-    def hear(self, _channel: str, leaf: str) -> None:
-        """Something of a leaf has changed."""
+    def hear(self, channel: str, leaf: str) -> None:
+        """Something of a leaf has changed; where the fleet says so, it may have a SKU or a site that is new."""
         self._stale.add(LeafId(leaf))
+        self._facts_stale |= channel == FLEET
 
     def missed(self) -> None:
         """News may have been missed; from now on they come."""
         self._listening = True
         self._all_stale = True
+
+    def doubt_all(self) -> bool:
+        """Somebody names what is not known here: it may be newer than the last news. False: all was read just now."""
+        if self._monotonic() - self._read_at < AGAIN_SECONDS:
+            return False
+        self._all_stale = True
+        return True
 
     def doubt(self, keys: Iterable[LeafKey]) -> None:
         """What is known of these leaves has turned out to be old."""
@@ -183,13 +200,15 @@ class LiveCalendar:
         everything = self._all_stale or not self._listening
         everything |= self._fresh_until is not None and self.clock.now() >= self._fresh_until
         polling = everything or self._monotonic() - self._polled >= self._poll_seconds
+        facts = polling or self._facts_stale
         stale, self._stale = self._stale, set()
-        self._all_stale = False
+        self._all_stale = self._facts_stale = False
         try:
-            if polling:
+            if facts:
                 pools = self._pool_sizes()
                 await self._read_facts()
                 everything |= pools != self._pool_sizes()
+            if polling:
                 self._polled = self._monotonic()
             async with self.db.reading() as tx:
                 if everything:
@@ -201,6 +220,7 @@ class LiveCalendar:
                         await self._read_some(tx, stale)
         except BaseException:
             self._stale |= stale
+            self._facts_stale |= facts
             self._all_stale |= everything
             raise
 
@@ -221,6 +241,7 @@ class LiveCalendar:
         return missed
 
     async def _read_all(self, tx: Tx) -> None:
+        self._read_at = self._monotonic()
         supplies = await self.fleet.supplies(tx)
         bookings = await Promises().bookings(tx, None, self.clock.now())
         self._versions = await Promises().versions(tx)
@@ -258,7 +279,11 @@ class LiveCalendar:
         self._fresh_until = known_until(self._supplies.values())
 
     def _put(self, key: LeafKey, bookings: Mapping[LeafKey, Iterable[Booking]]) -> None:
-        leaf = for_reservations(self._supplies[key], self._pools.get((LeafId(key.leaf), key.sku), 0))
+        own = list(bookings.get(key, ()))
+        # Work in the pool stays where it is when the pool becomes smaller, or moves to another leaf.
+        taken = len({one.id.partition(":")[0] for one in own if one.pool})
+        share = self._pools.get((LeafId(key.leaf), key.sku), 0)
+        leaf = for_reservations(self._supplies[key], max(share, taken))
         self.leaves[key] = leaf
         self.calendar.put_leaf(
             key,
@@ -267,7 +292,7 @@ class LiveCalendar:
             site=leaf.site,
             size=sellable_size(leaf),
             supply=[(seconds(step.start), step.nodes) for step in leaf.sellable],
-            bookings=bookings.get(key, ()),
+            bookings=own,
         )
 
 

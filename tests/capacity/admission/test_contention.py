@@ -3,8 +3,14 @@
 import asyncio
 import random
 
+from sqlalchemy import update
+
 from skerry.capacity.admission.model import NotNow, Placed
+from skerry.capacity.calendar.model import LeafKey
+from skerry.capacity.promises import Promises
+from skerry.fleet import tables as fleet_tables
 from tests.capacity.admission.gate import SPOT
+from tests.capacity.binding.scene import SKU
 
 
 async def test_whoever_comes_at_once_no_accelerator_is_given_twice(gate):
@@ -45,3 +51,19 @@ async def test_gangs_and_single_nodes_at_once_come_to_an_end(gate):
     ]
     assert len(held) == len(set(held))
     assert any(isinstance(answer, Placed) for answer in answers)
+
+
+async def test_nodes_that_the_fleet_takes_out_meanwhile_are_not_given(gate, monkeypatch):
+    """Between reading what there is and having the locks: the count that was read is old."""
+    gone = sorted(gate.scene.nodes)
+
+    async def taken_out():
+        async with gate.scene.database.transaction() as tx:
+            where = fleet_tables.nodes.c.hostname.in_(gone)
+            await tx.execute(update(fleet_tables.nodes).where(where).values(status="draining"))
+            leaves = await gate.scene.fleet.supplies(tx)
+            await Promises().touch(tx, [LeafKey(one.leaf, SKU) for one in leaves], supply=True)
+
+    monkeypatch.setattr(gate.admission, "_warmed", taken_out)
+    assert isinstance(await gate.admit(8), NotNow)
+    assert await gate.rows() == []

@@ -2,6 +2,7 @@
 
 from skerry.capacity.admission.model import NotNow, WhyNot
 from skerry.capacity.claims.store import ClaimStore
+from skerry.capacity.live import LiveCalendar
 from skerry.fleet.model import NodeStatus
 from tests.capacity.admission.gate import at
 
@@ -81,6 +82,38 @@ async def test_the_pool_is_for_open_ended_work_and_reservations_cannot_buy_it(ga
     assert (await gate.where(4))[0] == host
     assert await gate.where(1) == "no_capacity"
     assert isinstance(await gate.where(8, minutes=30), tuple)
+
+
+async def test_open_ended_work_stays_in_the_pool_whatever_is_free_elsewhere(gate):
+    """The pool is in the last leaf; nothing of the first one is reserved yet."""
+    await gate.pool(1)
+    host, _ = await gate.where(8, workload="wl_1")
+    assert host.startswith("a1")
+    answer = await gate.admit(8)
+    assert isinstance(answer, NotNow) and (answer.reason, answer.estimated_start) == (WhyNot.NO_CAPACITY, None)
+    await gate.release("wl_1")
+    gate.scene.clock.at = at(1)
+    assert (await gate.where(8))[0].startswith("a1")
+    await gate.pool(0)
+    assert await gate.where(8) == "no_capacity"
+
+
+async def test_a_pool_that_grows_does_not_take_what_is_sold(gate):
+    for leaf in (0, 1):
+        await gate.scene.reserve((leaf, 2, 60, 120))
+    await gate.pool(2)
+    assert await gate.where(8) == "no_capacity"
+    assert (await gate.where(8, minutes=30))[1] == tuple(range(8))
+
+
+async def test_what_stands_in_the_pool_is_not_sold_when_the_pool_shrinks(gate):
+    await gate.pool(2)
+    host, _ = await gate.where(8, workload="wl_1")
+    await gate.pool(0)
+    live = LiveCalendar(gate.scene.database, gate.scene.clock, gate.scene.fleet)
+    await live.refresh()
+    assert host.startswith("a1")
+    assert {leaf.leaf_name: leaf.sellable[0].nodes for leaf in live.leaves.values()} == {"leaf_0": 2, "leaf_1": 1}
 
 
 async def test_work_with_an_end_leaves_the_pool_alone_while_there_is_anything_else(gate):

@@ -66,6 +66,25 @@ async def test_cancelled_late_it_costs_the_fee(customer, clock):
     assert after["status"] == "cancelled"
 
 
+async def test_giving_up_a_later_part_first_saves_no_fee(customer, clock):
+    """Notice counts from the start of the reservation, whatever part of it is given up."""
+    own = await bought(customer)
+    clock.advance(days=28)
+    since = text(START + timedelta(days=45))
+    quote, _ = await changed(customer, own, kind="shrink", nodes=2, **{"from": since})
+    assert (quote["fee"], quote["refund"]) == (money("3240"), money("6480"))
+    quote, _ = await changed(customer, own, kind="cancel")
+    assert quote["fee"] == money("9720"), "12960 in all, as if it had been cancelled at once"
+
+
+async def test_what_was_not_there_at_its_start_costs_no_fee(customer, clock):
+    """Also while nobody has written down that it is late."""
+    own = await bought(customer)
+    clock.advance(days=31)
+    quote = await change_quote(customer, own, kind="cancel")
+    assert quote["fee"] == money("0")
+
+
 async def test_extended_on_its_own_nodes(customer):
     own = await bought(customer)
     end = START + timedelta(days=61)
@@ -155,6 +174,15 @@ async def test_a_change_quote_is_good_once_and_for_one_version(customer, clock):
     answer = await apply(customer, own, third)
     assert (answer.status_code, answer.json()["code"]) == (409, "change_lapsed")
     assert (await apply(customer, own, answer.json()["quote"])).status_code == 200
+
+
+async def test_a_move_is_not_made_to_what_is_over(customer, clock):
+    own = await bought(customer, nodes=1, duration_seconds=60, start_at=text(START + timedelta(days=30)))
+    quote = await change_quote(customer, own, kind="move", start_at=text(START + timedelta(seconds=30)))
+    assert quote["expires_at"] == quote["new_legs"][0]["end"]
+    clock.advance(seconds=100)
+    answer = await apply(customer, own, quote)
+    assert (answer.status_code, answer.json()["code"]) == (409, "change_lapsed")
 
 
 async def test_what_cannot_be_changed_says_so(customer):

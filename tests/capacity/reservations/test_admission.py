@@ -8,12 +8,15 @@ import pytest
 from sqlalchemy import text, update
 
 from skerry.capacity.asking import QuoteAsk
-from skerry.capacity.errors import HeldTooOften, HoldExpired, HoldTooLarge, OfferTaken, TooManyHolds
-from skerry.capacity.model import ReservationStatus
+from skerry.capacity.claims.model import Claim, HolderKind
+from skerry.capacity.claims.store import ClaimStore
+from skerry.capacity.errors import HeldTooOften, HoldExpired, HoldTooLarge, OfferLapsed, OfferTaken, TooManyHolds
+from skerry.capacity.model import CapacityClass, ReservationStatus
 from skerry.capacity.promises import Promises
 from skerry.capacity.service import NewReservation
 from skerry.capacity.store.reservations import HoldLimits
 from skerry.fleet import tables as fleet_tables
+from skerry.kernel.ids import new_id
 from skerry.kernel.windows import Window
 from tests.capacity.market import DAY, SKU, START
 
@@ -127,6 +130,38 @@ async def test_who_would_be_short_is_named_the_latest_buyers_first(cloud, capaci
     assert "2 nodes in leaf pt-1" in sentence
 
 
+async def test_nodes_that_on_demand_work_has_are_not_there_for_those_who_bought(cloud, capacity, principal, fleet):
+    ask = QuoteAsk(SKU, nodes=6, duration_seconds=DAY, start_at=START + timedelta(days=1), sites=("portugal",))
+    new = NewReservation((await offer(capacity, principal, ask)).id, confirm=True)
+    bought = await capacity.reservations.reserve(principal, new)
+    async with capacity.db.transaction() as tx:
+        known = await cloud.services.fleet.find_nodes(tx, ["pt-1-2", "pt-1-0"])
+        for host in ("pt-1-2", "pt-1-0"):
+            await ClaimStore().insert(tx, [on_demand(fleet["pt-1"], known[host].id)])
+        nodes = fleet_tables.nodes
+        await tx.execute(update(nodes).where(nodes.c.hostname.in_(["pt-1-0", "pt-1-1"])).values(status="failed"))
+        (late,) = await capacity.sold.made_late(tx, await cloud.services.fleet.supplies(tx, [fleet["pt-1"]]))
+    assert (late.reservation, late.nodes_short) == (bought.id, 1), "the work on the node that failed takes nothing"
+
+
+def on_demand(leaf, node):
+    """An open-ended claim on a whole node."""
+    return Claim(
+        id=new_id("clm"),
+        project="proj_1",
+        holder_kind=HolderKind.WORKLOAD,
+        holder=new_id("wl"),
+        capacity_class=CapacityClass.ON_DEMAND,
+        leaf=leaf,
+        sku=SKU,
+        node=node,
+        accelerators=(0, 8),
+        start=START,
+        end=None,
+        created_at=START,
+    )
+
+
 async def test_an_organization_holds_no_more_than_it_may(capacity, principal):
     capacity.reservations.limits = HoldLimits(holds=2, node_seconds=3 * 8 * DAY, repeats=10)
     for _ in range(2):
@@ -191,3 +226,18 @@ async def test_the_database_counts_as_the_calendar_does(capacity, principal, fle
                 free = await Promises().least_free(tx, key, window, now, live.leaves[key].sellable)
                 start, end = (int(moment.timestamp()) for moment in (window.start, window.end))
                 assert free == live.calendar.min_free(key, start, end, live.now)
+
+
+async def test_nothing_is_sold_or_kept_for_a_window_that_is_over(capacity, principal, clock):
+    ask = QuoteAsk(SKU, nodes=1, duration_seconds=60)
+    first, second = await offer(capacity, principal, ask), await offer(capacity, principal, ask)
+    assert first.expires_at == first.end
+    hold = await capacity.reservations.reserve(principal, NewReservation(first.id))
+    assert hold.expires_at == hold.end
+    clock.advance(seconds=61)
+    with pytest.raises(OfferLapsed) as late:
+        await capacity.reservations.reserve(principal, NewReservation(second.id, confirm=True))
+    with pytest.raises(HoldExpired) as lapsed:
+        await capacity.reservations.confirm(principal, hold.id)
+    for refusal in (late, lapsed):
+        assert refusal.value.extra["quote"].offers[0].start >= clock.now()

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from skerry.capacity.asking import QuoteAsk
+from skerry.capacity.errors import NoPrice, UnknownSku
 from skerry.capacity.live import LiveCalendar
 from skerry.capacity.service import NewReservation
 from skerry.db.notify import CAPACITY, FLEET, Listener
@@ -13,6 +14,13 @@ from tests.capacity.market import DAY, SKU, START
 from tests.waiting import eventually
 
 ALL = QuoteAsk(SKU, nodes=32, duration_seconds=DAY, start_at=START + timedelta(days=1))
+NEW_SKU = """
+skus:   [{name: novel.8x, accelerator: Novel, accelerators_per_node: 8, cpu: 64, memory: 512GiB, tdp_w: 5000}]
+sites:  [{name: elsewhere, country: NO, grid_zone: NO4, pue: 1.1}]
+halls:  [{name: e-a, site: elsewhere}]
+leaves: [{name: e-a-1, hall: e-a}]
+nodes:  [{hostname: "e-a-1-[01-04]", sku: novel.8x, leaf: e-a-1}]
+"""
 
 
 class Ticks:
@@ -102,3 +110,37 @@ async def test_a_hold_that_lapses_frees_its_nodes_without_any_news(cloud, princi
     assert free(watching) == 0
     clock.advance(minutes=15)
     assert free(watching) == 32
+
+
+async def test_what_the_fleet_has_just_declared_can_be_quoted_at_once(cloud, principal, ticks):
+    """Before any news of it: whoever names it knows more than we do."""
+    services = cloud.services
+    deaf = LiveCalendar(services.db, services.clock, services.fleet, monotonic=ticks)
+    deaf.missed()
+    services.capacity.quotes.live = deaf
+    await deaf.refresh()
+    await services.fleet.declared.apply(NEW_SKU)
+    ticks.now += 2
+    with pytest.raises(NoPrice):  # it is known; nobody has said what it costs
+        await services.capacity.quotes.create(principal, QuoteAsk("novel.8x", nodes=2, duration_seconds=DAY))
+
+
+async def test_a_name_that_nobody_declared_is_looked_for_once_a_second_at_most(cloud, principal, ticks):
+    services = cloud.services
+    deaf = LiveCalendar(services.db, services.clock, services.fleet, monotonic=ticks)
+    deaf.missed()
+    services.capacity.quotes.live = deaf
+    await deaf.refresh()
+    assert not deaf.doubt_all(), "it was read just now"
+    ticks.now += 2
+    with pytest.raises(UnknownSku):
+        await services.capacity.quotes.create(principal, QuoteAsk("none", nodes=2, duration_seconds=DAY))
+    assert not deaf.doubt_all()
+
+
+async def test_news_of_the_fleet_brings_new_skus(cloud, watching):
+    await watching.refresh()
+    await cloud.services.fleet.declared.apply(NEW_SKU)
+    await eventually(lambda: bool(watching._stale))
+    await watching.refresh()
+    assert "novel.8x" in watching.skus

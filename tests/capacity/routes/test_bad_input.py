@@ -39,6 +39,8 @@ BAD = {
     ),
     "parts of a second": ({"start_at": "2026-02-01T00:00:00.5Z"}, "start_at", "invalid"),
     "a time without a zone": ({"start_at": "2026-02-01T00:00:00"}, "start_at", "invalid"),
+    "a time as a number": ({"start_at": 1_800_000_000}, "start_at", "invalid"),
+    "a number as a text": ({"start_at": "1800000000"}, "start_at", "invalid"),
     "the past": ({"start_at": text(START - timedelta(seconds=1))}, "start_at", "in_the_past"),
     "beyond the horizon": ({"start_at": text(START + timedelta(days=1096))}, "duration_seconds", "beyond_horizon"),
     "begins beyond the horizon": ({"start_at": "2090-01-01T00:00:00Z"}, "start_at", "beyond_horizon"),

@@ -191,14 +191,17 @@ def after(legs: Iterable[PricedLeg], now: datetime) -> tuple[PricedLeg, ...]:
     return _cut(legs, _second(now), None)
 
 
-def cancellation_fee(terms: CancellationTerms, legs: Sequence[PricedLeg], rates: Rates, now: datetime) -> Fee:
+def cancellation_fee(
+    terms: CancellationTerms, legs: Sequence[PricedLeg], rates: Rates, now: datetime, *, begins: datetime | None = None
+) -> Fee:
     """What is owed for legs that are given up at `now`: a share of what of them is to come, by how near they are.
 
-    Raises ValueError where there are no legs.
+    `begins`: the start of all that was bought, where these legs are its later part: notice is counted from there, or
+    giving a reservation up piece by piece would cost less than all of it at once. Raises ValueError for no legs.
     """
     if not legs:
         raise ValueError("there is nothing to cancel")
-    start = min(leg.window.start for leg in legs)
+    start = begins or min(leg.window.start for leg in legs)
     free_until = start - terms.free_days_before * _DAY
     share = _share(terms, start - now)
     with localcontext(prec=EXACT):

@@ -96,9 +96,16 @@ class Reserved:
         return _cancellation(await self._contracts.headers(tx, organization), self.clock.now())
 
     @staticmethod
-    def cancellation_fee(terms: CancellationTerms, legs: Sequence[PricedLeg], rates: Rates, now: datetime) -> Fee:
+    def cancellation_fee(
+        terms: CancellationTerms,
+        legs: Sequence[PricedLeg],
+        rates: Rates,
+        now: datetime,
+        *,
+        begins: datetime | None = None,
+    ) -> Fee:
         """What giving up `legs` at `now` costs: a share of what of them is to come (`rules.reserved`)."""
-        return rules.cancellation_fee(terms, legs, rates, now)
+        return rules.cancellation_fee(terms, legs, rates, now, begins=begins)
 
     # What is sold
 

@@ -87,7 +87,7 @@ def _estimate(request: AdmissionRequest, leaves: Sequence[LeafState], span: Span
     length = seconds(span.end or span.horizon) - seconds(span.now)
     found: list[datetime] = []
     for leaf in leaves:
-        if not leaf.pool or span.end is not None:
+        if not leaf.pooled or span.end is not None:
             at = first(leaf.free(seconds(span.now)), request.nodes, length, seconds(span.horizon))
             found += [instant(at)] if at is not None else []
         if request.nodes == 1:

@@ -1,7 +1,7 @@
 """Which nodes a request may have, and which it gets. Pure, but for the arithmetic of placement."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 
@@ -13,7 +13,7 @@ from skerry.capacity.model import CapacityClass
 from skerry.capacity.moments import seconds
 from skerry.capacity.placement.board import Board
 from skerry.capacity.placement.model import Machine, Spot, Task, Typical
-from skerry.fleet.model import LeafSupply, Node
+from skerry.fleet.model import LeafSupply, Node, Step
 from skerry.kernel.ids import NodeId
 
 Devices = tuple[int, ...]
@@ -44,6 +44,10 @@ class LeafState:
     pool: int
     sold: int
     """Nodes that it can have for sale now, the pool's included."""
+    pooled: bool
+    """The SKU has a pool, in this leaf or in others: outside of it no work is open-ended."""
+    whole: Sequence[Step]
+    """What is sold of it, the pool included."""
     candidates: list[Candidate]
     claims: list[Claim] = field(default_factory=list)
     bookings: list[Booking] = field(default_factory=list)
@@ -60,6 +64,10 @@ class LeafState:
         mine = f"{without}:" if without is not None else None
         kept = [one for one in self.bookings if mine is None or not one.id.startswith(mine)]
         return levels(self.supply.sellable, kept, now)
+
+    def unpromised(self, now: int) -> list[Level]:
+        """Counts of nodes that are promised to nobody, the pool's included."""
+        return levels(self.whole, (replace(one, pool=False) for one in self.bookings), now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +178,12 @@ def _on_demand(leaf: LeafState, now: datetime, end: datetime | None, horizon: da
     """Nodes in use by on-demand work first, as far as no reservation needs them until the end; then fresh ones: so many
     as counts allow, and so many as the pool has left."""
     start, until = seconds(now), seconds(end or horizon)
-    may_backfill = not leaf.pool or end is not None
-    room = max(0, least(leaf.free(start), start, until)) if may_backfill else 0
+    may_backfill = not leaf.pooled or end is not None
+    # The pool may be another one than when nodes were sold, or given to work: what is promised comes first.
+    unpromised = max(0, least(leaf.unpromised(start), start, until))
+    room = max(0, min(least(leaf.free(start), start, until), unpromised)) if may_backfill else 0
     in_pool = {one.node for one in leaf.claims if one.pool and one.capacity_class is CapacityClass.ON_DEMAND}
-    pool_room = max(0, min(leaf.pool, leaf.sold) - len(in_pool))
+    pool_room = max(0, min(min(leaf.pool, leaf.sold) - len(in_pool), unpromised - room))
     begun: list[Offered] = []
     fresh: list[Offered] = []
     for candidate, claims in leaf.by_candidate():

@@ -31,7 +31,7 @@ from skerry.capacity.locking import lock_leaves
 from skerry.capacity.model import CapacityClass
 from skerry.capacity.moments import ceil_second, seconds
 from skerry.capacity.placement.warming import warm
-from skerry.capacity.promises import Promises
+from skerry.capacity.promises import Promises, Version
 from skerry.capacity.rules.places import countries
 from skerry.capacity.rules.supply import for_reservations, pool_shares
 from skerry.db.database import Tx
@@ -60,12 +60,18 @@ class _Taken(Exception):
     """What was chosen is there no longer: look again, without these leaves."""
 
 
+class _SupplyChanged(Exception):
+    """The fleet has changed since it was read: read it again."""
+
+
 @dataclass(slots=True)
 class _Scene:
     """The leaves of a request, with what does not change while its locks are waited for."""
 
     leaves: dict[LeafKey, LeafState]
     span: Span
+    supply: Mapping[LeafKey, int]
+    """Of which version their supply is."""
 
     def of(self, keys: Collection[LeafKey]) -> list[LeafState]:
         return [self.leaves[key] for key in sorted(keys)]
@@ -109,6 +115,11 @@ class Admission:
                 return await self._refuse(tx, request, scene)
             try:
                 return await self._take(tx, request, scene, {one.offered.candidate.key for one in chosen})
+            except _SupplyChanged:
+                scene = await self._scene(tx, request)
+                if isinstance(scene, NotNow):
+                    return scene
+                keys = set(scene.leaves)
             except (_Taken, NodeTaken):
                 keys -= {one.offered.candidate.key for one in chosen}
         return await self._refuse(tx, request, scene)
@@ -161,8 +172,10 @@ class Admission:
 
     async def _scene(self, tx: Tx, request: AdmissionRequest) -> _Scene | NotNow:
         nodes = await self._nodes(tx, request)
+        versions = await self._promises.versions(tx)
         supplies = await self._fleet.supplies(tx)
-        pools = pool_shares(supplies, await self._fleet.pools(tx))
+        sizes = await self._fleet.pools(tx)
+        pools = pool_shares(supplies, sizes)
         known = {(one.site, one.leaf_name, one.sku): one for one in supplies}
         fitting: dict[tuple[str, str, str], list[Candidate]] = {}
         for host in request.hosts:
@@ -181,12 +194,16 @@ class Admission:
         span = self._span(request)
         leaves = {
             LeafKey(supply.leaf, supply.sku): _leaf(
-                supply, pools.get((supply.leaf, supply.sku), 0), fitting[place], span
+                supply,
+                pools.get((supply.leaf, supply.sku), 0),
+                fitting[place],
+                span,
+                pooled=sizes.get(supply.sku) is not None,
             )
             for place, supply in known.items()
             if place in allowed
         }
-        return _Scene(leaves, span)
+        return _Scene(leaves, span, {key: versions.get(key, Version()).supply for key in leaves})
 
     def _span(self, request: AdmissionRequest) -> Span:
         now = self._clock.now()
@@ -219,6 +236,7 @@ class Admission:
         leaves in their order ever waits in a circle."""
         async with tx.begin_nested():
             await lock_leaves(tx, keys)
+            await self._require_same_supply(tx, scene, keys)
             await self._read(tx, scene, keys)
             chosen = self._choose(request, scene.of(keys), scene.span)
             if chosen is None:
@@ -229,6 +247,12 @@ class Admission:
             await self._promises.touch(tx, keys)
         shares = zip(chosen, claims, strict=True)
         return Placed(tuple(_share(one.offered.candidate.node, own) for one, own in shares))
+
+    async def _require_same_supply(self, tx: Tx, scene: _Scene, keys: Collection[LeafKey]) -> None:
+        """Nodes that were taken out while the locks were waited for are not given to anybody."""
+        versions = await self._promises.versions(tx, keys)
+        if any(versions.get(key, Version()).supply != scene.supply[key] for key in keys):
+            raise _SupplyChanged
 
     async def _check(self, tx: Tx, scene: _Scene, keys: Collection[LeafKey]) -> None:
         """Counted by the same function as reservations are, with the new claims among what is counted."""
@@ -293,10 +317,10 @@ class Admission:
         await asyncio.shield(self._warm)
 
 
-def _leaf(supply: LeafSupply, pool: int, candidates: list[Candidate], span: Span) -> LeafState:
+def _leaf(supply: LeafSupply, pool: int, candidates: list[Candidate], span: Span, *, pooled: bool) -> LeafState:
     start = seconds(span.now)
     sold = least(levels(supply.sellable, (), start), start, seconds(span.end or span.horizon))
-    return LeafState(for_reservations(supply, pool), pool, sold, candidates)
+    return LeafState(for_reservations(supply, pool), pool, sold, pooled, supply.sellable, candidates)
 
 
 def _allowed(request: AdmissionRequest, supply: LeafSupply) -> bool:

@@ -1,19 +1,41 @@
 """Who would be short, were a leaf's nodes fewer. Pure."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
+from typing import Protocol
 
 from skerry.capacity.promises import Promise
 from skerry.fleet.model import Endangered, LeafSupply, Step
 from skerry.kernel.clock import rfc3339
+from skerry.kernel.windows import Window
 
 
-def endangered(supply: LeafSupply, promises: Iterable[Promise]) -> list[Endangered]:
+class Taken(Protocol):
+    """So many nodes for a window."""
+
+    @property
+    def nodes(self) -> int: ...
+
+    @property
+    def window(self) -> Window: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """Nodes that on-demand work has."""
+
+    nodes: int
+    window: Window
+
+
+def endangered(supply: LeafSupply, promises: Iterable[Promise], occupied: Iterable[Occupied] = ()) -> list[Endangered]:
     """Reservations that `deliverable` does not cover, each with the most nodes it lacks at a moment.
 
-    Who bought first is served first: what is missing falls on those that came later.
+    Who bought first is served first: what is missing falls on those that came later. Work that is there stays: what it
+    occupies of `deliverable` is nobody else's.
     """
-    served: list[Promise] = []
+    served: list[Taken] = [*occupied]
     found: dict[str, Endangered] = {}
     for promise in sorted(promises, key=lambda one: (one.created_at, one.reservation, one.window.start)):
         short = promise.nodes - least_free(supply.deliverable, served, promise)
@@ -33,7 +55,7 @@ def endangered(supply: LeafSupply, promises: Iterable[Promise]) -> list[Endanger
     return list(found.values())
 
 
-def least_free(steps: Sequence[Step], taken: Iterable[Promise], wanted: Promise) -> int:
+def least_free(steps: Sequence[Step], taken: Iterable[Taken], wanted: Promise) -> int:
     """The fewest nodes left at any moment of a promise's window, others served; never below zero.
 
     Before the first step there is what the first step has: it begins at or before now.

@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic import StringConstraints as Text
 from pydantic_core import PydanticCustomError
 
@@ -15,6 +15,13 @@ from skerry.kernel.money import plain
 
 NODES_MAX = 1_000_000
 SECONDS_MAX = 100 * 366 * 86_400
+
+
+def _no_number(value: object) -> object:
+    """Seconds, or milliseconds? RFC 3339 leaves no doubt."""
+    if isinstance(value, int | float) or (isinstance(value, str) and not value.strip("+-.0123456789")):
+        raise PydanticCustomError("not_a_time", "it must be a time such as 2027-01-01T00:00:00Z")
+    return value
 
 
 def _whole_second(value: datetime) -> datetime:
@@ -33,7 +40,7 @@ def _printable(text: str) -> str:
     return text
 
 
-Second = Annotated[AwareDatetime, AfterValidator(_whole_second)]
+Second = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_whole_second)]
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 Ref = Annotated[str, Text(min_length=1, max_length=200)]
 """A name or an id."""

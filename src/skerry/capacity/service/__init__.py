@@ -72,4 +72,4 @@ class Capacity:
         )
         self.changes = Changes(db, clock, identity, billing, self.reservations, policy.quotes.offer_seconds, ids)
         self.availability = Availabilities(identity, self.live, self.quotes)
-        self.sold = Sold(clock, self.deliveries)
+        self.sold = Sold(clock, self.deliveries, fleet)

@@ -80,7 +80,7 @@ class Changes:
                 version=found.version,
                 plan=plan,
                 created_at=now,
-                expires_at=now + self.life,
+                expires_at=self._good_until(now, ask, plan),
             )
             await self._store.insert(tx, quote)
         return quote
@@ -112,6 +112,11 @@ class Changes:
     async def forget(self, tx: Tx, before: datetime) -> int:
         """Drop change quotes that are older."""
         return await self._store.forget(tx, before)
+
+    def _good_until(self, now: datetime, ask: ChangeAsk, plan: ChangePlan) -> datetime:
+        """A move to what is over by then would sell nothing."""
+        until = now + self.life
+        return min([until, *(leg.window.end for leg in plan.legs)]) if ask.kind == ChangeKind.MOVE else until
 
     # Planning
 

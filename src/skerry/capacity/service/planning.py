@@ -25,6 +25,7 @@ from skerry.kernel.clock import rfc3339
 from skerry.kernel.errors import FieldError
 
 _ZERO = Decimal(0)
+_UNDELIVERED = (ReservationStatus.CONFIRMED, ReservationStatus.DELIVERING, ReservationStatus.LATE)
 T = TypeVar("T")
 
 
@@ -162,11 +163,14 @@ class Planner:
         )
 
     def _fee(self, given_up: Sequence[Leg]) -> Decimal:
-        """By the terms agreed on at confirmation; none while we are late ourselves."""
-        if self.reservation.status is ReservationStatus.LATE:
+        """By the terms agreed on at confirmation, with notice counted from the start of the reservation, whatever part
+        of it is given up; none while we are late ourselves, also where nobody has written that down yet."""
+        own = self.reservation
+        if own.status in _UNDELIVERED and (own.status is ReservationStatus.LATE or own.start <= self.now):
             return _ZERO
-        legs = priced(given_up, self.reservation.sku)
-        return Reserved.cancellation_fee(self.terms.cancellation, legs, self.terms.rates, self.now).amount
+        legs = priced(given_up, own.sku)
+        terms = self.terms
+        return Reserved.cancellation_fee(terms.cancellation, legs, terms.rates, self.now, begins=own.start).amount
 
     def _energy(self, legs: Sequence[Leg]) -> OfferEnergy:
         sku = self.live.skus.get(self.reservation.sku)

@@ -7,7 +7,7 @@ from typing import Final
 
 from skerry.billing.service import Billing
 from skerry.capacity.asking import QuoteAsk
-from skerry.capacity.errors import NoPrice, UnknownQuote
+from skerry.capacity.errors import NoPrice, UnknownQuote, UnknownSite, UnknownSku
 from skerry.capacity.live import LiveCalendar
 from skerry.capacity.model import CapacityClass, NoOffer, Offer, Quote, QuoteRequest
 from skerry.capacity.moments import ceil_second, seconds
@@ -57,9 +57,18 @@ class Quotes:
         """Raises UnknownSku, UnknownSite, OutsideJurisdiction, BadWindow, InThePast, BeyondHorizon, ScopeTooLarge,
         NoPrice."""
         await self.live.refresh()
-        async with self.db.transaction() as tx:
+        async with self.db.reading() as tx:
             jurisdictions = (await self.identity.project(tx, principal.project_id)).jurisdictions
-            return await self._quote(tx, principal, checked(ask, self.market(), jurisdictions))
+        try:
+            request = checked(ask, self.market(), jurisdictions)
+        except (UnknownSku, UnknownSite):
+            # Whoever has just declared it need not wait until we have heard of it.
+            if not self.live.doubt_all():
+                raise
+            await self.live.refresh()
+            request = checked(ask, self.market(), jurisdictions)
+        async with self.db.transaction() as tx:
+            return await self._quote(tx, principal, request)
 
     async def again(self, principal: Principal, request: QuoteRequest) -> Quote:
         """A fresh quote of a request that was quoted before. What has passed meanwhile begins now."""
@@ -143,7 +152,7 @@ class Quotes:
             fragmentation=draft.fragmentation,
             price=draft.price,
             energy=draft.energy,
-            expires_at=expires,
+            expires_at=min(expires, draft.end),
         )
 
 

@@ -306,7 +306,7 @@ class Reservations:
     def _made(self, principal: Principal, new: NewReservation, quoted: Quoted) -> Reservation:
         now, offer, request = self.clock.now(), quoted.offer, quoted.request
         status = ReservationStatus.CONFIRMED if new.confirm else ReservationStatus.HELD
-        expires = None if new.confirm else ceil_second(now + self.hold)
+        expires = None if new.confirm else min(ceil_second(now + self.hold), offer.end)
         code = ReasonCode.BOUGHT if new.confirm else ReasonCode.ON_HOLD
         reason = "It is bought." if expires is None else f"It is kept until {rfc3339(expires)}."
         return Reservation(

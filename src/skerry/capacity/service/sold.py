@@ -1,21 +1,38 @@
 """What the fleet asks before it takes something away: whom would it hit?"""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy import text
 
 from skerry.capacity.calendar.model import LeafKey
+from skerry.capacity.claims.store import ClaimStore
 from skerry.capacity.locking import lock_leaves
+from skerry.capacity.model import CapacityClass
+from skerry.capacity.moments import ceil_second
 from skerry.capacity.promises import Promise, Promises
-from skerry.capacity.rules.endangered import endangered, sentences
+from skerry.capacity.rules.endangered import Occupied, endangered, sentences
 from skerry.capacity.rules.reasons import SOLD
 from skerry.db.database import Tx
-from skerry.fleet.model import Endangered, LeafSupply
+from skerry.fleet.model import Endangered, LeafSupply, Node, NodeStatus
 from skerry.kernel.clock import Clock
-from skerry.kernel.ids import NodeId
+from skerry.kernel.ids import LeafId, NodeId
+from skerry.kernel.windows import Window
 
 _READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
+
+
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
+
+class LeafNodes(Protocol):
+    """Who knows the nodes of leaves (`Fleet`)."""
+
+    async def leaf_nodes(
+        self, tx: Tx, keys: Collection[tuple[LeafId, str]]
+    ) -> Mapping[tuple[LeafId, str], Sequence[Node]]: ...
 
 
 class BoundNodes(Protocol):
@@ -31,10 +48,12 @@ class Sold:
     admits by what it was is made to look again.
     """
 
-    def __init__(self, clock: Clock, bound: BoundNodes) -> None:
+    def __init__(self, clock: Clock, bound: BoundNodes, fleet: LeafNodes) -> None:
         self.clock = clock
         self.bound = bound
+        self.fleet = fleet
         self._promises = Promises()
+        self._claims = ClaimStore()
 
     async def why_not(self, tx: Tx, after: Sequence[LeafSupply]) -> list[str]:
         return sentences(await self.made_late(tx, after))
@@ -48,9 +67,32 @@ class Sold:
         for promise in await self._promises.legs(tx, keys, self.clock.now()):
             if promise.status in SOLD:
                 by_leaf.setdefault(promise.key, []).append(promise)
+        occupied = await self._occupied(tx, list(by_leaf))
         found: list[Endangered] = []
         for supply in after:
-            found += endangered(supply, by_leaf.get(LeafKey(supply.leaf, supply.sku), ()))
+            key = LeafKey(supply.leaf, supply.sku)
+            found += endangered(supply, by_leaf.get(key, ()), occupied.get(key, ()))
+        return found
+
+    async def _occupied(self, tx: Tx, keys: Sequence[LeafKey]) -> dict[LeafKey, list[Occupied]]:
+        """What on-demand work has of the nodes that can be delivered: a node that is taken out is no part of them."""
+        now = self.clock.now()
+        places = [(LeafId(key.leaf), key.sku) for key in keys]
+        ready = {
+            node.id
+            for nodes in (await self.fleet.leaf_nodes(tx, places)).values()
+            for node in nodes
+            if node.status is NodeStatus.READY
+        }
+        until: dict[tuple[LeafKey, NodeId], datetime] = {}
+        for claim in await self._claims.live(tx, places, now):
+            if claim.capacity_class is CapacityClass.ON_DEMAND and claim.node in ready:
+                at = (LeafKey(claim.leaf, claim.sku), claim.node)
+                until[at] = max(until.get(at, now), claim.end or _FOREVER)
+        found: dict[LeafKey, list[Occupied]] = {}
+        start = now.replace(microsecond=0)
+        for (key, _), end in until.items():
+            found.setdefault(key, []).append(Occupied(1, Window(start, max(ceil_second(end), start + _SECOND))))
         return found
 
     async def held_nodes(self, tx: Tx, nodes: Collection[NodeId]) -> Mapping[NodeId, str]:

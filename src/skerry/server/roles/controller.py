@@ -18,6 +18,7 @@ from skerry.capacity.binding.reconciler import ReservationReconciler
 from skerry.capacity.binding.sweeper import SECONDS as SWEEP_SECONDS
 from skerry.capacity.binding.sweeper import HoldSweeper
 from skerry.capacity.binding.watching import FleetWatcher
+from skerry.capacity.loading import load
 from skerry.capacity.service.quotes import QUOTES_KEPT
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
@@ -48,6 +49,11 @@ RETURN_SECONDS = 5.0
 """Between looks for nodes that were out of service until a moment that has come."""
 
 Observe = Callable[[str, str, float], None]
+
+
+def preload() -> None:
+    """What placement's compiler loads when it first works."""
+    load()
 
 
 async def run(context: RoleContext) -> None:
