@@ -3,7 +3,7 @@
 import errno
 import os
 import signal
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -53,6 +53,15 @@ def never_started(at: datetime, error: OSError, command: str) -> RankEnd:
         return RankEnd(EndCause.NOT_STARTED, Outcome.LOST, at, message=why)
     code, why = _OWNERS_MISTAKES[error.errno]
     return RankEnd(EndCause.NOT_STARTED, Outcome.FAILED, at, exit_code=code, message=f"{command}: {why}")
+
+
+def decisive(ends: Sequence[RankEnd]) -> RankEnd:
+    """Which of a gang's ends decided: the first that was other than well and of its own doing, else the last."""
+    own = [end for end in ends if end.cause is not EndCause.PEER_ENDED]
+    unwell = [end for end in own if end.outcome is not Outcome.SUCCEEDED]
+    if unwell:
+        return min(unwell, key=lambda end: end.at)
+    return max(own or ends, key=lambda end: end.at)
 
 
 def _judge(seen: Evidence, code: int | None, number: int | None) -> tuple[EndCause, Outcome, str]:
