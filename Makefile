@@ -47,6 +47,7 @@ down:
 	$(BIN)/skerry down
 
 test: install-dev compile
+	scripts/slurm-packages.sh
 	$(BIN)/python -m pytest
 
 lint: install-dev

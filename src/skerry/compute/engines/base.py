@@ -298,7 +298,10 @@ class Engine(Protocol):
         ...
 
     async def release(self, name: str) -> None:
-        """Give the nodes of a reservation back. What runs inside goes on. An unknown name is released already."""
+        """Give the nodes of a reservation back. An unknown name is released already.
+
+        An engine may refuse while something runs inside (ReservationRefused): end that first.
+        """
         ...
 
     async def reservations(self) -> Sequence[NodeReservation]: ...

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from skerry.compute.engines.base import BadGang, EngineRefused, EngineUnavailable, GangSpec
+from skerry.compute.engines.base import BadGang, EngineRefused, EngineUnavailable, GangSpec, NodeReservation
 from skerry.compute.engines.embedded import wire
 from skerry.compute.engines.embedded.config import AgentConfig
 from skerry.compute.engines.embedded.roster import LOGGER
@@ -158,6 +158,10 @@ def _verbs(supervisor: Supervisor) -> dict[str, Verb]:
         "forget": (str, lambda b: supervisor.forget(AttemptId(b))),
         "drain": (wire.Drain, lambda b: supervisor.drain(b.node, b.reason)),
         "resume": (str, supervisor.resume),
+        "reserve": (NodeReservation, supervisor.reserve),
+        "release": (str, supervisor.release),
+        "reservations": (type(None), lambda _: supervisor.reservations()),
+        "fence": (wire.Fence, lambda b: supervisor.fence(b.node, b.reason)),
         "events": (wire.Events, lambda b: supervisor.events(b.cursor, b.wait_seconds)),
     }
 

@@ -69,7 +69,7 @@ def _judge(seen: Evidence, code: int | None, number: int | None) -> tuple[EndCau
         case EndCause.CANCELLED:
             return EndCause.CANCELLED, Outcome.CANCELLED, "it was told to end"
         case EndCause.ENGINE_STOPPED:
-            return EndCause.ENGINE_STOPPED, Outcome.LOST, "the agent was shut down and ended it"
+            return EndCause.ENGINE_STOPPED, Outcome.LOST, "the agent was shut down, or its node fenced, and ended it"
         case EndCause.PEER_ENDED:
             return EndCause.PEER_ENDED, Outcome.CANCELLED, "another rank of its gang ended first"
     if code == 0:

@@ -90,8 +90,15 @@ class Estate:
             raise ReservationRefused(f"Reservation {wanted.name} has {had}, which is not what was asked for.")
 
     async def release(self, name: str) -> None:
-        if await self._find(name) is not None:
-            await self._cli.run("scontrol", "delete", f"ReservationName={name}")
+        end = monotonic() + self._config.call_seconds
+        while await self._find(name) is not None:
+            try:
+                await self._cli.run("scontrol", "delete", f"ReservationName={name}")
+            except SlurmError as error:
+                # Jobs that have ended count as there until Slurm has cleared up after them.
+                if monotonic() > end or "in use" not in error.detail:
+                    raise ReservationRefused(error.detail) from error
+                await asyncio.sleep(_PAUSE_SECONDS * 4)
 
     async def end_all_on(self, node: str, there: Mapping[AttemptId, tuple[str, ...]]) -> bool:
         """End what attempts have on a node by other means than Slurm's. Whether that proves that nothing is left.

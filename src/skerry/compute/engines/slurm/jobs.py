@@ -142,8 +142,8 @@ def _shares(gang: GangSpec, nodes: Mapping[str, NodeState]) -> tuple[int, int, i
     for name, node in nodes.items():
         here = [placement for placement in gang.placements if placement.node == name]
         tasks, devices = sum(one.tasks for one in here), sum(len(one.devices) for one in here)
-        parts = devices if devices and not node.shared else min(tasks, len(node.accelerators))
-        share = parts / len(node.accelerators)
+        gpu_share = devices / len(node.accelerators) if not node.shared else 0.0
+        share = gpu_share or min(1.0, tasks / node.cores)
         cores = max(cores, int(node.cores * share))
         wanted = gang.limits.memory_bytes
         memory = tasks * wanted / _MEGABYTE + _RUNNER_MEGABYTES if wanted else node.memory_bytes * share / _MEGABYTE

@@ -39,7 +39,7 @@ class _RunnerLog:
     """Lines in the job's own output, `runner.log` in the attempt's folder."""
 
     def warning(self, event: str, **words: object) -> None:
-        print(event, words, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{event} {words}\n")
 
 
 class Runner:
