@@ -31,6 +31,7 @@ _ROTATE_SECONDS: Final = 0.5
 _ALIVE_SECONDS: Final = 1.0
 _SLURM_GRACE_SECONDS: Final = 1.0
 """Slurm's own SIGTERM is followed by SIGKILL after KillWait (30 s by default, 2 in tests)."""
+_SIGNALS_APART_SECONDS: Final = 0.3
 _PROCESSES: Final = 8192
 _SWEEPS: Final = 100
 
@@ -250,12 +251,25 @@ class Runner:
         self._collecting.add(job)
 
     async def _collect(self, task: Task) -> None:
+        if await self._is_slurms_doing(task):
+            task.asked = task.asked or EndCause.ENGINE_STOPPED
         end = await task.collect()
         if end.outcome is not Outcome.SUCCEEDED:
             self._folder.say_peer_ended()
             if self._gang.live:
                 self._gang.begin_to_end(EndCause.PEER_ENDED, self._order.gang.grace_seconds)
         self._folder.save_rank(task.record)
+
+    async def _is_slurms_doing(self, task: Task) -> bool:
+        """Slurm sends its SIGTERM to the tasks too; ours may come a moment after their end."""
+        assert task.record.pid is not None
+        found = os.waitid(os.P_PID, task.record.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - it has ended
+        if found is None or (found.si_code, found.si_status) == (os.CLD_EXITED, 0):
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SIGNALS_APART_SECONDS):
+                await self._told.wait()
+        return self._told.is_set()
 
 
 def own_groups() -> dict[str, tuple[Path, Path]]:
@@ -280,6 +294,7 @@ def sweep(folder: AttemptFolder, node: str) -> None:
             group.kill()
             group.remove()
         groups.close()
+        folder.say_peer_ended()
         for rank in here:
             spawn.clear(Path(order.work) / f"{folder.attempt}-{rank}")
     folder.leave(node)
