@@ -9,11 +9,13 @@ import pytest
 from skerry.compute.engines.base import EndCause, GangStatus, NodeCondition, NodeReservation, RankEnd
 from skerry.compute.engines.embedded.records import RankRecord
 from skerry.compute.engines.slurm import parsing
+from skerry.compute.engines.slurm.join import dynamic_line, join, node_line, slurm_version
 from skerry.compute.engines.slurm.layout import AttemptFolder
 from skerry.compute.engines.slurm.ledger import JobRecord
 from skerry.compute.engines.slurm.parsing import Job
 from skerry.compute.engines.slurm.states import Sight, gang_state
 from skerry.compute.model import Outcome
+from skerry.fleet.model import Accelerator, Machine
 from skerry.kernel.ids import AttemptId
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -137,3 +139,18 @@ def test_the_first_job_to_claim_an_attempt_has_it_for_good(tmp_path: Path) -> No
     assert folder.claim(7) and folder.claim(7)
     assert not folder.claim(8)
     assert folder.claimed_by() == 7
+
+
+def test_a_node_that_joins_is_told_its_line_or_what_is_missing(tmp_path: Path) -> None:
+    gpu = Accelerator(index=0, type="H100", memory_bytes=80 << 30)
+    machine = Machine(hostname="n1", cores=8, memory_bytes=17 << 30, accelerators=(gpu,), gpus=True)
+    line = "NodeName=n1 CPUs=8 RealMemory=16384 Gres=gpu:1 State=UNKNOWN"
+    assert node_line("n1", machine) == line
+    assert dynamic_line("n1", machine) == "slurmd -Z --conf 'CPUs=8 RealMemory=16384 Gres=gpu:1' -N n1"
+    assert [slurm_version(text) for text in ("slurm-wlm 22.05.8\n", "slurm 25.11.0rc1", "")] == [
+        (22, 5),
+        (25, 11),
+        None,
+    ]
+    problems = join("n1", tmp_path / "nowhere", tmp_path / "work").problems
+    assert any("share" in problem for problem in problems)
