@@ -110,15 +110,8 @@ def _detach(settings: Settings, given: argparse.Namespace) -> int:
     except OSError as error:
         return _fail(f"{settings.home} cannot be used: {error.strerror}")
     reader, writer = os.pipe()
-    arguments = [
-        given.command,
-        "--host",
-        settings.host,
-        "--port",
-        str(settings.port),
-        "--engine",
-        settings.compute_engine,
-    ]
+    arguments = [given.command, "--host", settings.host, "--port", str(settings.port)]
+    arguments += ["--engine", settings.compute_engine]
     if settings.tls_cert is not None:
         arguments += ["--tls-cert", str(settings.tls_cert), "--tls-key", str(settings.tls_key)]
     with log_file.open("ab") as log:

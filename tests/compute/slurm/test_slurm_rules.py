@@ -142,8 +142,7 @@ def test_the_first_job_to_claim_an_attempt_has_it_for_good(tmp_path: Path) -> No
 
 
 def test_a_node_that_joins_is_told_its_line_or_what_is_missing(tmp_path: Path) -> None:
-    gpu = Accelerator(index=0, type="H100", memory_bytes=80 << 30)
-    machine = Machine(hostname="n1", cores=8, memory_bytes=17 << 30, accelerators=(gpu,), gpus=True)
+    machine = Machine("n1", cores=8, memory_bytes=17 << 30, gpus=(Accelerator(0, "H100", 80 << 30),))
     line = "NodeName=n1 CPUs=8 RealMemory=16384 Gres=gpu:1 State=UNKNOWN"
     assert node_line("n1", machine) == line
     assert dynamic_line("n1", machine) == "slurmd -Z --conf 'CPUs=8 RealMemory=16384 Gres=gpu:1' -N n1"

@@ -22,6 +22,7 @@ from skerry.kernel.ids import AttemptId
 T = TypeVar("T")
 
 _LOGS: Final = "logs"
+_WORDS_MAX: Final = 500
 _KEPT: Final = frozenset({_LOGS})
 
 
@@ -80,6 +81,16 @@ class AttemptFolder:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        """The last line that its job wrote: why a runner could not run."""
+        try:
+            with (self.path / "runner.log").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _WORDS_MAX))
+                lines = file.read().decode(errors="replace").split("\n")
+        except FileNotFoundError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

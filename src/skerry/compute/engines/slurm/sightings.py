@@ -29,12 +29,15 @@ class Sightings:
     def of(self, record: JobRecord, snapshot: Snapshot | None, folder: AttemptFolder) -> Sight:
         alive = self._alive(folder)  # before the ranks: who has left since has written them
         ranks = folder.ranks()
+        job = _job(record, snapshot)
+        mute = job is not None and job.over and len([one for one in ranks.values() if one.end]) < len(record.places)
         return Sight(
             record=record,
-            job=_job(record, snapshot),
+            job=job,
             ranks=ranks,
             log_bytes={rank: folder.log(rank).size() for rank in ranks},
             alive=alive,
+            last_words=folder.last_words() if mute else "",
             at=self._clock.now(),
         )
 

@@ -36,6 +36,8 @@ class Sight:
     log_bytes: Mapping[int, int]
     alive: bool
     at: datetime
+    last_words: str = ""
+    """The last line of its job's output, where a node may have ended it without a word in its folder."""
 
 
 def gang_state(seen: Sight) -> GangState:
@@ -109,7 +111,8 @@ def _by_slurm(seen: Sight) -> RankEnd:
         cause, outcome, message = _WITHOUT_WORD[seen.job.state]
         return RankEnd(cause, outcome, seen.at, message=message)
     why = "" if seen.job.reason in ("", "NonZeroExitCode") else f", {seen.job.reason}"
-    return _lost(seen, f"its node ended it without a word (Slurm: {seen.job.state}{why})")
+    words = f": {seen.last_words}" if seen.last_words else ""
+    return _lost(seen, f"its node ended it without a word (Slurm: {seen.job.state}{why}){words}")
 
 
 def _lost(seen: Sight, message: str) -> RankEnd:
