@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 SEED ?= 1
 ROUNDS ?= 100
 REQUESTS ?= 1000000
+WORKERS ?= 2
 
 .PHONY: help install compile install-dev up down test lint audit bench soak clean
 
@@ -13,7 +14,7 @@ help:
 	@echo "make compile   the gateway's hot path as machine code (part of install; back: scripts/compile.py --clean)"
 	@echo "make up        install, start a cloud on this machine, ask it a first question (flags: ARGS=\"--port 8081\")"
 	@echo "make down      stop it"
-	@echo "make test      install and run the whole suite"
+	@echo "make test      install and run the whole suite (WORKERS=$(WORKERS))"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make bench     the figures, beside their peers where these are there"
 	@echo "make soak      kill and fuzz rounds, and memory over many requests (ROUNDS=$(ROUNDS) SEED=$(SEED) REQUESTS=$(REQUESTS))"
@@ -27,8 +28,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	touch $@
 
 # The gateway's hot path as machine code, anew when one of its sources has changed; plain Python where that cannot be.
+# Bytecode of the rest beforehand, and the calendar's kernels: a cloud's processes run as users who may not write them,
+# and each would compile anew.
 compile: $(VENV)/.installed
 	$(BIN)/python scripts/compile.py
+	$(BIN)/python -m compileall -q src
+	$(BIN)/python -m skerry.capacity.calendar.warming
+	$(BIN)/python -m skerry.capacity.placement.warming
 
 install-dev: $(VENV)/.installed-dev
 
@@ -46,9 +52,10 @@ up: install
 down:
 	$(BIN)/skerry down
 
+# In WORKERS processes; plain `pytest` does the same one test after the other (tests/conftest.py says what goes where).
 test: install-dev compile
 	scripts/slurm-packages.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install-dev
 	$(BIN)/ruff check .
@@ -63,9 +70,11 @@ bench: install-dev compile
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/intake.py
 	$(BIN)/python benchmarks/gateway.py
+	$(BIN)/python benchmarks/calendar.py
+	$(BIN)/python benchmarks/placement.py
 
 soak: install-dev compile
-	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) SKERRY_SOAK_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/soak tests/kill tests/gateway tests/journal tests/launcher tests/compute/test_compute_controller.py -m "soak or not soak" -s
+	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) SKERRY_SOAK_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/soak tests/kill tests/gateway tests/journal tests/launcher tests/capacity tests/compute/test_compute_controller.py -m "soak or not soak" -s
 
 clean:
 	-$(BIN)/python scripts/compile.py --clean

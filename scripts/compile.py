@@ -24,8 +24,8 @@ GATEWAY = "skerry/inference/gateway"
 HOT = (
     *(f"{GATEWAY}/{name}.py" for name in (
         "admission", "answering", "balances", "charge", "connection", "content", "exchange", "fairness", "fields",
-        "gateway", "heads", "kinds", "lanes", "limits", "metrics", "passage", "pricing", "prompts", "snapshot", "sse",
-        "state", "upstream", "waiting",
+        "gateway", "heads", "kinds", "lanes", "limits", "metrics", "passage", "pricing", "prompts", "repeats",
+        "request", "snapshot", "sse", "state", "upstream", "waiting",
     )),
     *(f"{GATEWAY}/routing/{name}.py" for name in (
         "base", "choosing", "least_load", "prefix_affinity", "random_choice", "round_robin",

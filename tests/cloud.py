@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import psycopg
 
 from skerry.runtime.settings import Settings
 from skerry.server.status import launcher_pid, read_status
+from tests.ports import free_port
 from tests.waiting import eventually_sync
 
 MODEL = "smollm2-135m-instruct"
@@ -37,7 +37,7 @@ class Cloud:
         """`settings` are environment variables without their `SKERRY_`."""
         self.home = Path(tempfile.mkdtemp(prefix="skc-", dir="/tmp"))
         self.home.chmod(0o755)  # so that the state lies below it, also when root starts it
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"{'https' if 'tls_cert' in settings else 'http'}://127.0.0.1:{self.port}"
         ours = {"SKERRY_HOME": str(self.home), **{f"SKERRY_{name.upper()}": text for name, text in settings.items()}}
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("SKERRY_")} | ours
@@ -175,10 +175,14 @@ class Cloud:
         return {"authorization": f"Bearer {key or self.operator_key}"}
 
     def sdk(self, key: str | None = None, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(**self._openai_options(key, options), http_client=httpx.Client(trust_env=False))
+        return openai.OpenAI(
+            **self._openai_options(key, options), http_client=httpx.Client(verify=False, trust_env=False)
+        )
 
     def async_sdk(self, key: str | None = None, **options: Any) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(**self._openai_options(key, options), http_client=httpx.AsyncClient(trust_env=False))
+        return openai.AsyncOpenAI(
+            **self._openai_options(key, options), http_client=httpx.AsyncClient(verify=False, trust_env=False)
+        )
 
     def _openai_options(self, key: str | None, options: dict[str, Any]) -> dict[str, Any]:
         fixed = {"base_url": f"{self.url}/v1", "api_key": key or self.project_key, "max_retries": 0, "timeout": 60.0}
@@ -186,14 +190,15 @@ class Cloud:
 
     # --- things in it
     def new_key(self, name: str, *scopes: str, **terms: Any) -> dict[str, Any]:
-        """A key of the default project: `{id, key, …}`."""
+        """A key of the default project: `{id, key, …}`; returns when the gateway knows it."""
         answer = self.post("/api/v1/api-keys", {"name": name, "scopes": scopes or ["inference", "read"], **terms})
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
+        eventually_sync(lambda: self.post("/v1/chat/completions", {}, made["key"]).status_code != 401, 30)
         return made
 
     def add_upstream(self, name: str, upstream: str, **more: Any) -> None:
-        """A model at an upstream; returns when it can be called, which must be at once."""
+        """A model at an upstream; returns when it can be called."""
         body = {"name": name, "engine": "external", "source": {"upstream": upstream}, "context_length": 32768, **more}
         answer = self.post("/api/v1/models", body)
         assert answer.status_code == 201, answer.text
@@ -202,7 +207,7 @@ class Cloud:
             listed = self.get("/v1/models", self.project_key).json()["data"]
             return any(model["id"] == name for model in listed)
 
-        eventually_sync(is_listed, 2.0)
+        eventually_sync(is_listed)
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows straight from the database, as its owner sees them."""
@@ -229,13 +234,6 @@ def eventually_equal(read: Callable[[], object], wanted: object, seconds: float)
     while (value := read()) != wanted:
         assert time.monotonic() < deadline, f"after {seconds} s: {value!r} instead of {wanted!r}"
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _bytes(path: Path) -> bytes:

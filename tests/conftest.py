@@ -1,14 +1,20 @@
-"""A real PostgreSQL for all tests: one server a session, one database a test, copied from a migrated template."""
+"""A real PostgreSQL for all tests: one server a session, one database a test, copied from a migrated template.
+
+With pytest-xdist (`make test`) each worker is a session of its own. A module's tests share a worker; those of whole
+clouds share one together, so that only one cloud runs at a time, and they begin first.
+"""
 
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -16,6 +22,38 @@ from skerry.db import migrate
 from skerry.db.database import Database, libpq_url
 from skerry.db.embedded import EmbeddedPostgres
 from skerry.kernel.clock import FakeClock
+
+# The same examples in each run, but for `make soak`; and however slow the machine is just now.
+settings.register_profile(
+    "skerry",
+    deadline=None,
+    derandomize="SKERRY_ROUNDS" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("skerry")
+
+WHOLE_CLOUDS = ("tests/docs/", "tests/e2e/", "tests/kill/", "tests/launcher/", "tests/sdk/")
+"""Where the tests marked `cloud` are."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Called where pytest-xdist is, for `--dist loadfile`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneCloudAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "clouds" if nodeid.startswith(WHOLE_CLOUDS) else super()._split_scope(nodeid)
+
+    return OneCloudAtATime(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("cloud") and not item.nodeid.startswith(WHOLE_CLOUDS):
+            raise pytest.UsageError(f"{item.nodeid} needs a whole cloud: its place is below {', '.join(WHOLE_CLOUDS)}")
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist
+        items.sort(key=lambda item: not item.nodeid.startswith(WHOLE_CLOUDS))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-async def eventually(condition: Callable[[], object | Awaitable[object]], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object | Awaitable[object]], seconds: float = 30.0) -> None:
     """Return once `condition` (a function or a coroutine function) is true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -19,7 +19,7 @@ async def eventually(condition: Callable[[], object | Awaitable[object]], second
         await asyncio.sleep(0.01)
 
 
-def eventually_sync(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually_sync(condition: Callable[[], object], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not true within {seconds} s: {condition}"

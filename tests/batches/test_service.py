@@ -96,6 +96,22 @@ async def test_what_has_ended_cannot_be_cancelled(world: World) -> None:
         await world.cancel(batch)
 
 
+async def test_what_moves_on_while_it_is_being_cancelled_is_cancelled(world: World, monkeypatch) -> None:
+    batch = await world.create(rows(2))
+    look, seen = world.batches._require, []
+
+    async def and_then_it_moves_on(tx, principal, id):
+        found = await look(tx, principal, id)
+        seen.append(found.status)
+        if found.status is BatchStatus.VALIDATING:
+            await world.reconcile(1)
+        return found
+
+    monkeypatch.setattr(world.batches, "_require", and_then_it_moves_on)
+    assert (await world.cancel(batch)).status is BatchStatus.CANCELLING
+    assert seen == [BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING]
+
+
 async def test_each_step_is_in_the_timeline(world: World) -> None:
     batch = await world.create(rows(2))
     await world.reconcile(1)

@@ -94,7 +94,7 @@ def test_following_prints_each_once_as_it_comes(cloud, env):
             time.sleep(0.02)
     finally:
         process.terminate()
-        rest, _ = process.communicate(timeout=10)
+        rest, _ = process.communicate(timeout=60)
     assert rest == ""
 
 

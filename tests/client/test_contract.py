@@ -6,6 +6,10 @@ from pydantic import BaseModel
 
 from skerry.artifacts.files.schemas import FileOut
 from skerry.artifacts.schemas import ModelOut
+from skerry.capacity.schemas import fields as capacity_fields
+from skerry.capacity.schemas import quotes as capacity_quotes
+from skerry.capacity.schemas import reservations as capacity_reservations
+from skerry.client.answers import capacity
 from skerry.client.answers.base import Answer
 from skerry.client.answers.identity import (
     ApiKey,
@@ -72,6 +76,22 @@ from skerry.server.events import EventOut
         (RequestTokens, log.TokensOfRequest),
         (RequestTimings, log.TimingsOfRequest),
         (RequestContent, log.ContentOut),
+        (capacity.Availability, capacity_quotes.AvailabilityOut),
+        (capacity.SiteSchedule, capacity_quotes.SiteScheduleOut),
+        (capacity.FreeNodes, capacity_quotes.FreeOut),
+        (capacity.Quote, capacity_quotes.QuoteOut),
+        (capacity.Offer, capacity_quotes.OfferOut),
+        (capacity.NoOffer, capacity_quotes.NoOfferOut),
+        (capacity.Leg, capacity_fields.Leg),
+        (capacity.ReservedPrice, capacity_fields.Price),
+        (capacity.PriceLine, capacity_fields.Line),
+        (capacity.OfferEnergy, capacity_fields.Energy),
+        (capacity.Reservation, capacity_reservations.ChangedOut),
+        (capacity.ReservationEstimate, capacity_reservations.EstimateOut),
+        (capacity.ChangeQuote, capacity_reservations.ChangeQuoteOut),
+        (capacity.SplitPart, capacity_reservations.PartOut),
+        (capacity.DeliveryRecord, capacity_reservations.DeliveryOut),
+        (capacity.DeliveryHour, capacity_reservations.DeliveryHour),
         (UsageRow, UsageRowOut),
         (Event, EventOut),
     ],

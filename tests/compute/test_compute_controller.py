@@ -70,7 +70,7 @@ async def create(control: Control, script: str = SERVICE, **changes: object) -> 
     return await control.create(command=("/bin/sh", "-c", script), **changes)
 
 
-async def reaches(control: Control, workload: Workload, status: WorkloadStatus, seconds: float = 15.0) -> Workload:
+async def reaches(control: Control, workload: Workload, status: WorkloadStatus, seconds: float = 30.0) -> Workload:
     async def there() -> Workload | None:
         current = await control.get(workload)
         return current if current.status is status else None

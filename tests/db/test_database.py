@@ -147,7 +147,7 @@ def test_nothing_is_imported_after_the_start(database_url):
             listener = Listener(url, ["skerry_work"], wakes.notified, wakes.wake_all)
             tasks = [asyncio.create_task(Loop(dispatcher, wake=wakes.event("outbox")).run()),
                      asyncio.create_task(listener.run())]
-            await asyncio.wait_for(arrived.wait(), 10)
+            await asyncio.wait_for(arrived.wait(), 30)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

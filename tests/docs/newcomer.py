@@ -2,12 +2,12 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.docs.markdown import ROOT, commands
+from tests.ports import free_port
 
 TIMEOUT_SECONDS = 150
 
@@ -18,7 +18,7 @@ class Newcomer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.port = _free_port()
+        self.port = free_port()
         self.said: dict[str, str] = {}
         """What each command printed."""
         programs = folder / "programs"
@@ -85,9 +85,3 @@ class Newcomer:
 def _program(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/sh\nset -e\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

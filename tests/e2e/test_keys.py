@@ -13,13 +13,16 @@ from tests.e2e.scripted import FakeUpstream
 pytestmark = pytest.mark.cloud
 
 ASK = [{"role": "user", "content": "Hello"}]
+TOLD_SECONDS = 4.0
+"""Gateways are told of changes at once; without that they would ask after five seconds."""
+SHOWN_SECONDS = 30.0
 
 
-def test_revoked_key_is_refused_within_two_seconds(cloud: Cloud, upstream: FakeUpstream) -> None:
+def test_revoked_key_is_refused_at_once(cloud: Cloud, upstream: FakeUpstream) -> None:
     key = cloud.new_key("short-lived")
     assert _refusal(cloud, key["key"]) is None
     assert cloud.delete(f"/api/v1/api-keys/{key['id']}").status_code in (200, 204)
-    eventually_equal(lambda: _refusal(cloud, key["key"]), (401, "revoked_key"), 2)
+    eventually_equal(lambda: _refusal(cloud, key["key"]), (401, "revoked_key"), TOLD_SECONDS)
     assert cloud.get("/api/v1/whoami", key["key"]).status_code == 401
 
 
@@ -27,7 +30,7 @@ def test_expired_key_is_refused(cloud: Cloud, upstream: FakeUpstream) -> None:
     at = datetime.now(UTC) + timedelta(seconds=4)
     key = cloud.new_key("ends soon", expires_at=at.isoformat())["key"]
     assert _refusal(cloud, key) is None
-    eventually_equal(lambda: _refusal(cloud, key), (401, "expired_key"), 6)
+    eventually_equal(lambda: _refusal(cloud, key), (401, "expired_key"), SHOWN_SECONDS)
     assert datetime.now(UTC) >= at
 
 
@@ -35,8 +38,8 @@ def test_rotated_key_works_and_the_old_one_does_not(cloud: Cloud, upstream: Fake
     key = cloud.new_key("turns")
     rotated = cloud.post(f"/api/v1/api-keys/{key['id']}/rotate", {}).json()
     assert rotated["key"] != key["key"]
-    eventually_equal(lambda: _refusal(cloud, rotated["key"]), None, 2)
-    eventually_equal(lambda: (_refusal(cloud, key["key"]) or (0, ""))[0], 401, 2)
+    eventually_equal(lambda: _refusal(cloud, rotated["key"]), None, TOLD_SECONDS)
+    eventually_equal(lambda: (_refusal(cloud, key["key"]) or (0, ""))[0], 401, TOLD_SECONDS)
 
 
 def test_exhausted_budget_is_402_and_was_never_overrun(cloud: Cloud, upstream: FakeUpstream) -> None:
@@ -56,7 +59,7 @@ def test_exhausted_budget_is_402_and_was_never_overrun(cloud: Cloud, upstream: F
     assert 0 < spent <= budget
     # What is left is less than one such request may cost: the rest of the budget is not lost to rounding or leases.
     assert budget - spent < Decimal("0.3")
-    eventually_equal(lambda: _billed(cloud, key["id"]), spent, 5)
+    eventually_equal(lambda: _billed(cloud, key["id"]), spent, SHOWN_SECONDS)
 
 
 def test_new_key_works_at_once(cloud: Cloud, upstream: FakeUpstream) -> None:

@@ -41,7 +41,7 @@ def test_a_batch_of_the_default_model(cloud: Cloud, tmp_path: Path) -> None:
     def logged() -> bool:
         return len(_json(cloud, "requests", "list", "--batch", batch)["data"]) == ROWS
 
-    eventually_sync(logged, 10.0)
+    eventually_sync(logged)
 
 
 def test_a_file_comes_back_as_it_went(cloud: Cloud, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_bench_tells_speed_and_exactly_what_it_cost(cloud: Cloud) -> None:
         logged = _json(cloud, "requests", "list", "--model", MODEL, "--since", "10m", "--limit", "3")["data"]
         return sum(Decimal(one["cost"]["amount"]) for one in logged) == Decimal(told["cost"]["amount"])
 
-    eventually_sync(costs, 10.0)
+    eventually_sync(costs)
 
 
 def test_top_shows_the_load_of_each_endpoint(cloud: Cloud) -> None:

@@ -14,7 +14,7 @@ from tests.e2e.scripted import FakeUpstream
 pytestmark = pytest.mark.cloud
 
 ASK = [{"role": "user", "content": "Name a bird."}]
-SECONDS = 5.0
+SECONDS = 30.0
 
 
 def test_what_the_client_saw_is_what_is_counted_and_priced(cloud: Cloud) -> None:

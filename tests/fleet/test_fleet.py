@@ -1,29 +1,17 @@
 """The machine becomes the first fleet, once; and the fleet is read by operators only."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 
-from skerry.db.database import Database
 from skerry.fleet.model import NODE_TRANSITIONS, Accelerator, LocalFleet, Machine, NodeStatus
-from skerry.fleet.routes import router
 from skerry.fleet.service import Fleet
-from skerry.identity.model import Scope
 from skerry.kernel.clock import FakeClock
-from skerry.kernel.errors import Forbidden, SkerryError
 from skerry.kernel.paging import PageRequest
 
 MACHINE = Machine("here", 2, 8 << 30)
 ALL = PageRequest()
-
-
-@pytest.fixture
-def fleet(database: Database, clock: FakeClock) -> Fleet:
-    return Fleet(database, clock)
 
 
 async def discover(fleet: Fleet, machine: Machine = MACHINE) -> LocalFleet:
@@ -83,32 +71,6 @@ def test_a_retired_node_stays_retired() -> None:
 
 
 # Routes
-
-
-class Door:
-    def __init__(self, *scopes: Scope) -> None:
-        self.scopes = set(scopes)
-
-    def require(self, *scopes: Scope):
-        async def gate() -> None:
-            if not set(scopes) <= self.scopes:
-                raise Forbidden("operators only")
-
-        return gate
-
-
-@pytest.fixture
-async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
-    app = FastAPI()
-    app.include_router(router(fleet, Door(Scope.OPERATOR)), prefix="/operator")
-    app.include_router(router(fleet, Door(Scope.READ)), prefix="/customer")
-
-    async def answer(_request, error: SkerryError) -> JSONResponse:
-        return JSONResponse({"code": error.code}, status_code=error.status)
-
-    app.add_exception_handler(SkerryError, answer)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        yield client
 
 
 @pytest.mark.parametrize("kind", ["sites", "halls", "leaves", "skus", "nodes"])

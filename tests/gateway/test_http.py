@@ -22,7 +22,7 @@ async def connect(bench):
 
 
 async def read_answer(reader) -> tuple[int, bytes]:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 12)
     status = int(head.split()[1])
     length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     return status, await reader.readexactly(length)
@@ -91,7 +91,7 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time(bench, fak
 async def test_what_could_be_read_two_ways_is_refused_and_the_connection_closed(bench, request_bytes, status):
     reader, writer = await connect(bench)
     writer.write(request_bytes)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 12)
     assert int(answer.split()[1]) == status
     assert b"connection: close" in answer
     assert bench.records() == []
@@ -111,7 +111,7 @@ async def test_http_10_gets_a_plain_stream_and_a_closed_connection(bench):
     reader, writer = await connect(bench)
     body = BODY[:-1] + b',"stream":true}'
     writer.write(HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"content-length: %d\r\n\r\n%b" % (len(body), body))
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 12)
     assert b"transfer-encoding" not in answer and answer.endswith(b"data: [DONE]\n\n")
     writer.close()
 
@@ -137,7 +137,7 @@ async def test_slow_head_is_timed_out(monkeypatch):
         bench.routes(route(fake.url))
         reader, writer = await connect(bench)
         writer.write(b"POST /v1/chat")
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 12)
         assert answer.split()[1] == b"408"
         writer.close()
 
@@ -175,7 +175,7 @@ async def test_strangers_are_refused_before_their_body(bench):
     reader, writer = await connect(bench)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-nobody\r\n"
     writer.write(head + b"content-length: 5000000\r\n\r\n" + b"x" * 1000)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 12)
     assert answer.split()[1] == b"401"
     await bench.until(lambda: bench.gateway.buffered == 0)
     writer.close()
@@ -185,7 +185,7 @@ async def test_strangers_are_refused_before_their_body(bench):
 async def test_hot_paths_say_what_they_take(bench, method):
     reader, writer = await connect(bench)
     writer.write(method + b" /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 12)
     assert answer.split()[1] == b"405" and b"allow: POST" in answer
     writer.close()
 
@@ -193,6 +193,6 @@ async def test_hot_paths_say_what_they_take(bench, method):
 async def test_upgrade_is_refused_once(bench):
     reader, writer = await connect(bench)
     writer.write(HEAD + b"connection: Upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY))
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 12)
     assert answer.count(b"HTTP/1.1") == 1 and b"no_upgrade" in answer
     writer.close()

@@ -158,15 +158,56 @@ def framed(*events: bytes) -> bytes:
 def test_whole_chunks_of_plain_events_are_counted_as_they_are() -> None:
     stream = EventStream(None)
     events = [f"data: {chunk({'content': word})}\n\n".encode() for word in ("a", "", "b")]
-    assert stream.chunks(framed(*events)) == sum(map(len, events))
+    assert stream.chunks(framed(*events)) == len(framed(*events))
+    assert (stream.content, stream.plain) == (2, sum(map(len, events)))
+
+
+@pytest.mark.parametrize("after", [b"5", b"0\r\n\r\n", framed(b"data: [DONE]\n\n"), framed(b"data: {}\n\n")[:-1]])
+def test_plain_chunks_are_taken_up_to_the_first_that_is_not(after: bytes) -> None:
+    stream = EventStream(None)
+    plain = framed(f"data: {chunk({'content': 'a'})}\n\n".encode())
+    assert stream.chunks(plain * 2 + after) == 2 * len(plain)
+    assert stream.chunks(after) == 0
     assert stream.content == 2
+
+
+words = bits | st.sampled_from(
+    ["a", " the", 'x","usage":{"prompt_tokens":7},"y":"', 'x"}}]}\n\ndata: {"z', "\\", "[DONE]"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(words, st.booleans()), max_size=8), st.booleans())
+def test_an_event_like_the_one_before_is_seen_as_if_alone(texts: list[tuple[str, bool]], at_once: bool) -> None:
+    """Also where the text is not as JSON has it."""
+    shown = [json.dumps(text)[1:-1] if escaped else text for text, escaped in texts]
+    events = [f'data: {{"choices":[{{"delta":{{"content":"{text}"}}}}]}}\n\n'.encode() for text in shown]
+    careful, sent = _end_of(EventStream(None), events, chunks=False)
+    quick, sent_quickly = _end_of(EventStream(None), [b"".join(events)] if at_once else events, chunks=True)
+    assert (sent_quickly, quick) == (sent, careful)
+
+
+def _end_of(stream: EventStream, pieces: list[bytes], *, chunks: bool) -> tuple[object, bytes]:
+    """What came of it, and what the client got; `chunks`: as chunks of one event each, where they are that."""
+    sent = b""
+    try:
+        for piece in pieces:
+            events = [event + b"\n\n" for event in piece.split(b"\n\n")[:-1]]
+            data = framed(*events)
+            taken = stream.chunks(data) if chunks else 0
+            through = next(n for n in range(len(events) + 1) if len(framed(*events[:n])) == taken)
+            sent += b"".join(events[:through])
+            for event in events[through:]:
+                sent += stream.feed(event)
+    except BadStream as error:
+        return "bad", sent + error.passed
+    return outcome(stream), sent
 
 
 @pytest.mark.parametrize(
     "data",
     [
         framed(b"data: {}\n\n")[:-1],
-        framed(b"data: {}\n\n") + b"5",
         framed(b"data: {}\n\ndata: {}\n\n"),
         framed(b"data: {}\n"),
         framed(b"data: {}\r\n\r\n"),
@@ -174,7 +215,6 @@ def test_whole_chunks_of_plain_events_are_counted_as_they_are() -> None:
         framed(b'data: {"usage":{"prompt_tokens":1}}\n\n'),
         framed(b'data: {"error":"x"}\n\n'),
         framed(b"data: [DONE]\n\n"),
-        framed(b"data: {}\n\n") + b"0\r\n\r\n",
         b"+a\r\ndata: {}\n\n\r\n",
         b"a;x\r\ndata: {}\n\n\r\n",
         b"0xa\r\ndata: {}\n\n\r\n",

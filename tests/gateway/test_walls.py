@@ -223,7 +223,7 @@ async def test_a_replica_that_is_gone_is_not_named(bench, client, walled_log):
 
 
 async def test_a_clients_key_is_in_no_log_and_goes_to_no_replica(bench, fake, walled_log):
-    async with httpx.AsyncClient(base_url=bench.url) as http:
+    async with httpx.AsyncClient(verify=False, base_url=bench.url) as http:
         for sent in (KEY, "sk-wrong-and-secret"):
             await http.post(
                 "/v1/chat/completions",
@@ -239,7 +239,7 @@ async def test_connections_to_a_shared_upstream_carry_one_project_each():
     async with upstream() as fake, running() as bench:
         bench.routes(route(fake.url))
         bench.keys(key(), key("sk-other", project="proj_2"))
-        async with httpx.AsyncClient(base_url=bench.url) as http:
+        async with httpx.AsyncClient(verify=False, base_url=bench.url) as http:
             for secret in (KEY, "sk-other", KEY, "sk-other"):
                 answer = await http.post(
                     "/v1/chat/completions",

@@ -91,7 +91,9 @@ async def test_content_is_nobody_s_where_the_project_does_not(bench, client, sea
 async def test_one_project_s_wish_is_not_another_s(bench, client, sealer):
     bench.gateway._sealer = sealer
     bench.keys(replace(key(), log_content=True), key("sk-other", project="proj_2"))
-    async with httpx.AsyncClient(base_url=bench.url, headers={"authorization": "Bearer sk-other"}) as other:
+    async with httpx.AsyncClient(
+        verify=False, base_url=bench.url, headers={"authorization": "Bearer sk-other"}
+    ) as other:
         await other.post("/v1/chat/completions", json=CHAT)
     await client.post("/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {KEY}"})
     assert {content.project for content in contents(bench)} == {"proj_1"}

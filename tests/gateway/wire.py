@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.gateway.harness import KEY
 
 CHAT = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "hi"}]}).encode()
-SECONDS = 5.0
+SECONDS = 12.0
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,13 @@ async def test_gateways_are_told(identity: Identity, people: People, database: D
     listener = Listener(database.url, [KEYS], lambda _, payload: told.put_nowait(payload), ready.set)
     listening = asyncio.create_task(listener.run())
     try:
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 30)
         await identity.changes.update_project(people.customer, lab[0].id, ProjectChanges(limits=FEW))
-        assert await asyncio.wait_for(told.get(), 1) == lab[0].id
+        assert await asyncio.wait_for(told.get(), 30) == lab[0].id
         organization = await identity.changes.update_organization(
             people.operator, "demo", limits=None, tier=OrganizationTier.FREE
         )
-        assert await asyncio.wait_for(told.get(), 1) == organization.id
+        assert await asyncio.wait_for(told.get(), 30) == organization.id
     finally:
         listening.cancel()
 

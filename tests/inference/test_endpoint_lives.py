@@ -277,3 +277,12 @@ async def test_what_a_key_may_not_is_said_in_actions(cloud, customer, people, en
     assert endpoints.why_not(reader, view)["drain"] == "The key has not the scope write."
     assert view.endpoint.status is EndpointStatus.STARTING
     assert NewEndpoint("near", "dedicated").min_replicas is None
+
+
+async def test_no_more_requests_than_slots_go_to_an_engine_that_keeps_prompts_by_slot(cloud, scene, customer):
+    """Two projects' requests behind each other on one slot could arrive in the other order (I12)."""
+    await cloud.ready()
+    await dedicated(customer, name="mine", target_concurrency=1000)
+    await scene.settle()
+    assert (await cloud.routes())["mine"].replicas
+    assert (await cloud.routes())["mine"].per_replica is None

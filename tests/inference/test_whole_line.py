@@ -56,7 +56,9 @@ class Line:
 
     async def ask(self, replica) -> httpx.Response:
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "model": NAME}
-        async with httpx.AsyncClient(headers={"authorization": f"Bearer {replica.key}"}, timeout=60) as client:
+        async with httpx.AsyncClient(
+            verify=False, headers={"authorization": f"Bearer {replica.key}"}, timeout=60
+        ) as client:
             return await client.post(f"{replica.base_url}/chat/completions", json=body)
 
 

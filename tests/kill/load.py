@@ -152,7 +152,9 @@ class Load:
 
 
 def _http() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False, limits=httpx.Limits(max_connections=1))
+    return httpx.AsyncClient(
+        verify=False, timeout=PATIENCE_SECONDS, trust_env=False, limits=httpx.Limits(max_connections=1)
+    )
 
 
 def _hear(ask: Ask, line: str) -> None:

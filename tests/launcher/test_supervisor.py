@@ -63,7 +63,7 @@ def test_who_is_killed_is_started_again_at_once_and_the_reason_is_known(supervis
         supervisor.poll()
         return process.pid is not None
 
-    eventually_sync(is_back, 5)
+    eventually_sync(is_back)
     assert process.pid != first and process.restarts == 1
 
 

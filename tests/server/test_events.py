@@ -42,7 +42,7 @@ def follow(cloud):
 
         project = (await cloud.services.identity.authenticate(cloud.project_key)).project_id
         found = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async with aclosing(feed.follow(project, await feed.start(after), may)) as stream:
                 async for frame in stream:
                     if frame.startswith(b"id: "):

@@ -85,6 +85,8 @@ async def main():
         await request("GET", "/v1/models", project),
         await request("GET", "/v1/models/near", project),
         await request("GET", "/api/v1/endpoints", project),
+        await request("GET", "/api/v1/capacity/availability", project),
+        await request("POST", "/api/v1/quotes", project, {"sku": "none", "nodes": 1, "duration_seconds": 3600}),
         await request("GET", "/api/v1/usage?group_by=model", project),
         await request("GET", "/api/v1/workloads", project),
         await request("GET", "/api/v1/costs?bucket=day", project),
@@ -119,6 +121,6 @@ def test_nothing_is_imported_after_preload(settings, database_url):
     assert answer["late"] == []
     statuses = " ".join(str(status) for status in answer["found"])
     assert statuses == (
-        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 200 200 200 200 400 405 503 200 200 200 404 "
-        "200 206 200 400"
+        "200 401 201 201 422 201 201 403 200 200 200 201 200 404 200 200 422 200 200 200 200 200 400 405 503 200 200 "
+        "200 404 200 206 200 400"
     )

@@ -24,7 +24,7 @@ from tests.server.starting import bootstrapped, keyring
 from tests.waiting import eventually_sync
 
 SEED = 20260101
-EXAMPLES = 8
+EXAMPLES = 5
 """For each operation and each of two keys."""
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -62,7 +62,7 @@ def test_every_operation_keeps_to_its_document(keys, who):
     address, secrets = keys
     config = schemathesis.Config(seed=SEED)
     config.projects.default.generation.update(with_security_parameters=False)
-    api = schemathesis.openapi.from_url(f"{address}/openapi.json", config=config)
+    api = schemathesis.openapi.from_url(f"{address}/openapi.json", config=config, timeout=60)
     headers = {"authorization": f"Bearer {secrets[who]}"}
     things = _things(address, secrets["project"])
     tried = 0
@@ -129,7 +129,7 @@ def test_the_role_serves_on_a_unix_socket_and_stops_when_told(settings, database
 
 def _things(address: str, key: str) -> dict[str, str]:
     """Something that exists in each collection, so that not all that is tried is unknown."""
-    with httpx.Client(base_url=f"{address}/api/v1", headers={"authorization": f"Bearer {key}"}) as client:
+    with httpx.Client(verify=False, base_url=f"{address}/api/v1", headers={"authorization": f"Bearer {key}"}) as client:
         whoami = client.get("/whoami").json()
         bodies = {
             "service-accounts": {"name": "robot"},

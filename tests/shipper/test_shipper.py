@@ -197,7 +197,7 @@ async def test_told_to_stop_it_ships_what_is_there(tmp_path: Path, sink: Sink, w
     await Shipper(tmp_path, sink).run(stopping)
     assert sink.answers("gw_1") == written
     sink.away = True
-    await asyncio.wait_for(Shipper(tmp_path, Sink()).run(stopping), 5)
+    await asyncio.wait_for(Shipper(tmp_path, Sink()).run(stopping), 30)
 
 
 async def test_a_gateway_writes_on_while_it_is_shipped(tmp_path: Path, sink: Sink) -> None:

@@ -7,9 +7,10 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from skerry.kernel.ids import LeafId, OfferId, ProjectId, QuoteId, ReservationId
+from skerry.billing.model import ReservedPrice
+from skerry.kernel.ids import LeafId, OfferId, OrganizationId, ProjectId, QuoteId, ReservationId
 from skerry.kernel.states import StateMachine
-from skerry.kernel.windows import Schedule, Window
+from skerry.kernel.windows import Schedule, Span, Window
 
 
 class Scope(StrEnum):
@@ -95,6 +96,8 @@ class Leg:
     """Names."""
     nodes: int
     window: Window
+    id: str = ""
+    """Of a reservation's leg; an offer's has none."""
 
     @property
     def node_seconds(self) -> int:
@@ -121,26 +124,6 @@ class QuoteRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PriceLine:
-    """A part of a price: compute, operations, networking, storage or hosting (billing's words)."""
-
-    line: str
-    node_hour: Decimal
-    """For one node and hour; where it differs over time or between legs, the mean."""
-    amount: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class OfferPrice:
-    """Exact, unrounded. `hourly`: what all nodes together cost in an hour of full size."""
-
-    total: Decimal
-    hourly: Decimal
-    currency: str
-    lines: tuple[PriceLine, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class OfferEnergy:
     """An estimate from power figures and the grid's hourly carbon: watt-hours and grams."""
 
@@ -162,7 +145,7 @@ class Offer:
     legs: tuple[Leg, ...]
     fragmentation: Decimal
     """Share of the nodes that do not fill whole leaves, 0…1."""
-    price: OfferPrice
+    price: ReservedPrice
     energy: OfferEnergy
     expires_at: datetime
 
@@ -204,15 +187,21 @@ class Reservation:
     scope: Scope
     scope_required: bool
     legs: tuple[Leg, ...]
-    price: OfferPrice
+    price: ReservedPrice
     energy: OfferEnergy
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None
     """Of the hold; None once confirmed."""
+    organization: OrganizationId
+    version: int = 1
+    """Another one after every change."""
     parent: ReservationId | None = None
     """What it was split from."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    confirmed_at: datetime | None = None
+    ended_at: datetime | None = None
+    """When it ended, was cancelled or lapsed."""
 
     @property
     def start(self) -> datetime:
@@ -225,3 +214,8 @@ class Reservation:
     @property
     def node_seconds(self) -> int:
         return sum(leg.node_seconds for leg in self.legs)
+
+    @property
+    def most_nodes(self) -> int:
+        """At the moment at which they are most."""
+        return Schedule.of(Span(leg.window, leg.nodes) for leg in self.legs).peak()

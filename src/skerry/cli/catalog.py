@@ -24,6 +24,7 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("down", "run", "Stop the cloud on this machine."),
             Entry("reload", "run", "Replace the gateway and its certificate without cutting an answer."),
             Entry("status", "status", "Show the processes of the cloud on this machine."),
+            Entry("fleet", "fleet", "The machines: declare, show, take out and bring back (operators).", noun=True),
             Entry("gateway", "run", "Run a gateway alone, for a cloud of several machines."),
             Entry("server", "run", "Run an API server alone."),
             Entry("controller", "run", "Run a controller alone."),
@@ -44,12 +45,24 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
+        "Reserve capacity",
+        (
+            Entry("availability", "availability", "Show when how many nodes are free to reserve."),
+            Entry("quote", "quote", "Ask what nodes cost and when they can be had."),
+            Entry("reserve", "reserve", "Hold an offer, and buy it if you agree to its price."),
+            Entry("reservations", "reservations", "Capacity that is held or bought: look, confirm, change.", noun=True),
+        ),
+    ),
+    (
         "Money",
         (
             Entry("usage", "spending", "Show what was used."),
             Entry("costs", "spending", "Show what it costs."),
             Entry("prices", "spending", "Show the price book in effect."),
+            Entry("charges", "charges", "Show one-off charges."),
             Entry("budgets", "budgets", "Limits on what may be spent.", noun=True),
+            Entry("contracts", "contracts", "Customers' own prices, terms and credit.", noun=True),
+            Entry("price-books", "price_books", "Put new prices in force (operators).", noun=True),
         ),
     ),
     (

@@ -35,6 +35,11 @@ def aligned(amount: Decimal, decimals: int) -> str:
     return f"{amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN):,f}"
 
 
+def grouped(amount: Decimal, decimals: int | None = None) -> str:
+    """With commas, and all its decimals but at least two; or rounded to so many."""
+    return aligned(amount, decimals_for([amount]) if decimals is None else decimals)
+
+
 def when(time: datetime | None) -> str:
     """UTC to the second."""
     return "" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -5,7 +5,19 @@ from functools import wraps
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from skerry.client.call import Call, Page
-from skerry.client.requests import batches, endpoints, files, identity, inference, log, money, runtime
+from skerry.client.requests import (
+    batches,
+    capacity,
+    contracts,
+    endpoints,
+    files,
+    fleet,
+    identity,
+    inference,
+    log,
+    money,
+    runtime,
+)
 from skerry.client.streams import AsyncByteStream, ByteStream
 
 P = ParamSpec("P")
@@ -216,6 +228,67 @@ class Budgets(Group[C]):
     delete = one(money.delete_budget)
 
 
+class Contracts(Group[C]):
+    """Customers' own prices, and the price book for everybody else."""
+
+    list = many(contracts.list_contracts)
+    get = one(contracts.get_contract)
+    create = one(contracts.create_contract)
+    end = one(contracts.end_contract)
+    publish_prices = one(contracts.publish_prices)
+
+
+class Charges(Group[C]):
+    """What is charged once, beside usage."""
+
+    list = many(contracts.list_charges)
+    get = one(contracts.get_charge)
+
+
+class Fleet(Group[C]):
+    """The operator's machines."""
+
+    overview = many(fleet.overview)
+    plan = one(fleet.plan_fleet)
+    apply = one(fleet.apply_fleet)
+    catalogue = many(fleet.list_catalogue)
+    nodes = many(fleet.list_nodes)
+    node = one(fleet.get_node)
+    move = one(fleet.move_node)
+    deliveries = many(fleet.list_deliveries)
+    delivery = one(fleet.get_delivery)
+    slip = one(fleet.slip_delivery)
+    maintenance = many(fleet.list_maintenance)
+    plan_maintenance = one(fleet.plan_maintenance)
+    call_off_maintenance = one(fleet.call_off_maintenance)
+
+
+class Quotes(Group[C]):
+    """Priced offers of capacity."""
+
+    create = one(capacity.create_quote)
+    get = one(capacity.get_quote)
+
+
+class Reservations(Group[C]):
+    """Capacity that is held or bought. A change is quoted first, then carried out with `change`."""
+
+    create = one(capacity.reserve)
+    estimate = one(capacity.estimate_reservation)
+    list = many(capacity.list_reservations)
+    get = one(capacity.get_reservation)
+    confirm = one(capacity.confirm_reservation)
+    drop = one(capacity.drop_reservation)
+    quote_cancel = one(capacity.quote_cancel)
+    quote_extend = one(capacity.quote_extend)
+    quote_shrink = one(capacity.quote_shrink)
+    quote_move = one(capacity.quote_move)
+    quote_split = one(capacity.quote_split)
+    change = one(capacity.change_reservation)
+    delivery = one(capacity.get_delivery)
+    delivery_hours = many(capacity.list_delivery_hours)
+
+
 class Events(Group[C]):
     list = many(runtime.list_events)
     of = many(runtime.list_resource_events)
@@ -233,6 +306,7 @@ class Resources(Group[C]):
     usage = many(money.usage)
     costs = many(money.costs)
     prices = one(money.prices)
+    availability = one(capacity.availability)
 
     def __init__(self, client: C) -> None:
         super().__init__(client)
@@ -247,5 +321,10 @@ class Resources(Group[C]):
         self.batches = Batches(client)
         self.requests = Requests(client)
         self.budgets = Budgets(client)
+        self.contracts = Contracts(client)
+        self.charges = Charges(client)
+        self.fleet = Fleet(client)
+        self.quotes = Quotes(client)
+        self.reservations = Reservations(client)
         self.events = Events(client)
         self.status = Status(client)

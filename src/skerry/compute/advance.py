@@ -8,9 +8,12 @@ from typing import Any, Final
 
 import structlog
 
+from skerry.capacity.admission.model import Leaving
+from skerry.capacity.admission.service import Admission
 from skerry.compute.changes import KIND, Changes
 from skerry.compute.engines.base import EndCause, GangState, GangStatus, RankEnd
 from skerry.compute.model import (
+    UNPLACED,
     Attempt,
     Desired,
     Outcome,
@@ -20,7 +23,7 @@ from skerry.compute.model import (
     WorkloadKind,
     WorkloadStatus,
 )
-from skerry.compute.placing import Placing
+from skerry.compute.placing import Jurisdictions, Placing, anywhere, goes_back
 from skerry.compute.rules.restarts import Sequel, Verdict, judge, sequel, with_last_lines
 from skerry.compute.rules.usage import closed_facts
 from skerry.compute.steps import Away, Dropped, Finding, Next, Nodes, Refused, Seen
@@ -51,12 +54,17 @@ class Advance:
         metering: Metering,
         chance: random.Random,
         new_id: IdFactory = new_id,
+        *,
+        admission: Admission | None = None,
+        jurisdictions: Jurisdictions = anywhere,
     ) -> None:
+        """`jurisdictions` of a project: where its workloads may run."""
         self._clock = clock
         self._changes = changes
         self._metering = metering
         self._chance = chance
-        self._placing = Placing(clock, changes, fleet, new_id)
+        self.admission = admission or Admission(clock, fleet, new_id)
+        self._placing = Placing(clock, changes, fleet, new_id, self.admission, jurisdictions)
         self._store = WorkloadStore()
         self._work = Work()
         self._log = structlog.get_logger("skerry.compute")
@@ -75,6 +83,15 @@ class Advance:
                 return await self._refuse(tx, workload, finding)
             case Seen():
                 return await self._see(tx, workload, finding)
+
+    async def leaving(self, tx: Tx, workload: Workload) -> Leaving | None:
+        """That its capacity is needed elsewhere, or that its reservation ends. Not that its own time is over: then it
+        is stopped for good (`watching.Evictions`)."""
+        if not workload.spec.accelerators or workload.open_attempt is None:
+            return None
+        grace = timedelta(seconds=workload.spec.grace_seconds)
+        found = await self.admission.leaving(tx, grace, workload.id)
+        return next((one for one in found if goes_back(one)), None)
 
     # Before an attempt
 
@@ -173,7 +190,7 @@ class Advance:
     async def _finish(
         self, tx: Tx, workload: Workload, attempt: Attempt, end: RankEnd, log: bytes, values: dict[str, Any]
     ) -> Next:
-        verdict = judge(workload, end)
+        verdict = judge(workload, end, preempted=await self.leaving(tx, workload) is not None)
         verdict = replace(verdict, message=with_last_lines(verdict.message, log))
         closed = await self._close(tx, workload, attempt, end, verdict, values)
         assert closed.ended_at is not None
@@ -200,6 +217,7 @@ class Advance:
         await self._take_in(tx, closed_facts(workload, closed, closed.ended_at))
         values["metered_through"] = closed.ended_at
         await self._store.update_attempt(tx, attempt.project, attempt.id, values)
+        await self._placing.give_back(tx, workload)
         return closed
 
     async def _continue(
@@ -210,7 +228,7 @@ class Advance:
             await self._end(tx, workload, follows.reason, verdict.outcome, ended_at, **counts)
         else:
             await self._changes.move(tx, workload, WorkloadStatus.PENDING, follows.reason, **counts)
-        if await self._work.hint_waiting(tx, self._clock.now(), ReasonCode.NO_NODE):
+        if await self._work.hint_waiting(tx, self._clock.now(), UNPLACED):
             await notify(tx, WORK, KIND)
         return Next(follows.after_seconds or 0, changed=True, forget=True)
 

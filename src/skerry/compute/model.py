@@ -114,9 +114,15 @@ class ReasonCode(StrEnum):
     NEW = "new"
     RESUMED = "resumed"
     NO_NODE = "no_node"
+    NO_CAPACITY = "no_capacity"
+    RECLAIMING = "reclaiming"
+    OUTSIDE_JURISDICTION = "outside_jurisdiction"
+    RESERVATION_NOT_READY = "reservation_not_ready"
+    RESERVATION_FULL = "reservation_full"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     BACKING_OFF = "backing_off"
     RESTARTING = "restarting"
+    PREEMPTED = "preempted"
     SUBMITTING = "submitting"
     QUEUED = "queued"
     REFUSED = "refused"
@@ -138,9 +144,15 @@ _ADVICE: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.NEW: "Wait: it is about to be placed.",
     ReasonCode.RESUMED: "Wait: it is about to be placed again.",
     ReasonCode.NO_NODE: "Wait until a node is free, ask for fewer accelerators, or stop something else.",
+    ReasonCode.NO_CAPACITY: "Wait, set a shorter maximum duration, or reserve capacity.",
+    ReasonCode.RECLAIMING: "Wait: it starts when the spot work is gone.",
+    ReasonCode.OUTSIDE_JURISDICTION: "Ask for a SKU or a site within the project's jurisdictions, or change these.",
+    ReasonCode.RESERVATION_NOT_READY: "Wait for the reservation's start, or use on-demand capacity.",
+    ReasonCode.RESERVATION_FULL: "Stop another workload in the reservation, or extend the reservation.",
     ReasonCode.ENGINE_UNAVAILABLE: "Wait: it goes on when the engine answers. Operators see it in `skerry status`.",
     ReasonCode.BACKING_OFF: "Read the logs: it ended by itself and is started again after the time given.",
     ReasonCode.RESTARTING: "Wait: it ended through our fault and is started again at once.",
+    ReasonCode.PREEMPTED: "Wait: its capacity went back to whom it belongs. It is started again where there is some.",
     ReasonCode.SUBMITTING: "Wait: it is being handed to the engine.",
     ReasonCode.QUEUED: "Wait: the engine has it and starts it when its nodes are free.",
     ReasonCode.REFUSED: "The engine does not take it as it is: see the message.",
@@ -153,6 +165,19 @@ _ADVICE: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.NO_RESTARTS_LEFT: "Read the logs, mend the cause, then start it again.",
     ReasonCode.STOPPED: "Start it again when it is wanted.",
 }
+
+
+UNPLACED: Final = frozenset(
+    {
+        ReasonCode.NO_NODE,
+        ReasonCode.NO_CAPACITY,
+        ReasonCode.RECLAIMING,
+        ReasonCode.OUTSIDE_JURISDICTION,
+        ReasonCode.RESERVATION_NOT_READY,
+        ReasonCode.RESERVATION_FULL,
+    }
+)
+"""It is pending because there is no capacity for it now."""
 
 
 class Drop(StrEnum):
@@ -196,6 +221,12 @@ class WorkloadSpec:
     """From SIGTERM to SIGKILL."""
     sku: str | None = None
     model: str | None = None
+    site: str | None = None
+    """Name of the only site where it may run."""
+    reservation: str | None = None
+    """Id of the reservation inside which it runs: with capacity class `reserved`, and only then."""
+    max_duration_seconds: int | None = None
+    """Of each attempt. None: open-ended, which needs a node that nobody has reserved for later."""
 
 
 @dataclass(frozen=True, slots=True)

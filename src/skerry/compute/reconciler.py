@@ -103,18 +103,23 @@ class WorkloadReconciler:
         if engine is None:
             return Away(f"Engine {attempt.engine} is not configured here.")
         if workload.desired is Desired.STOP:
-            return await self._cancel(engine, workload, attempt)
+            return await self._cancel(engine, attempt, workload.spec.grace_seconds)
+        async with self._db.reading() as tx:
+            leaving = await self._advance.leaving(tx, workload)
+        if leaving is not None:
+            left = (leaving.by - self._clock.now()).total_seconds()
+            return await self._cancel(engine, attempt, max(0.0, left))
         if attempt.submitted_at is None:
             return await self._submit(engine, row, attempt)
         return await self._see(engine, attempt)
 
-    async def _cancel(self, engine: Engine, workload: Workload, attempt: Attempt) -> Finding:
+    async def _cancel(self, engine: Engine, attempt: Attempt, grace_seconds: float) -> Finding:
         seen = await self._see(engine, attempt)
         told = seen.state is not None and seen.state.status in (GangStatus.STOPPING, GangStatus.ENDED)
         if told:
             return replace(seen, cancelled=True)
         # Also where the engine does not know it: a submit may be on its way, and finds it ended.
-        await engine.cancel(attempt.id, workload.spec.grace_seconds)
+        await engine.cancel(attempt.id, grace_seconds)
         return replace(await self._see(engine, attempt), cancelled=True)
 
     async def _submit(self, engine: Engine, row: Claimed, attempt: Attempt) -> Finding:

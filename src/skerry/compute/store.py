@@ -52,10 +52,12 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class NodeUse:
-    """What open attempts hold of a node."""
+    """What an open attempt holds of a node."""
 
-    accelerators: int = 0
-    devices: frozenset[int] = frozenset()
+    workload: WorkloadId
+    node: str
+    accelerators: int
+    devices: frozenset[int]
 
 
 class WorkloadStore:
@@ -179,10 +181,16 @@ class Work:
         hinted = update(w).where(condition).values(due_at=func.least(w.c.due_at, now), hints=w.c.hints + 1)
         return (await tx.execute(hinted)).rowcount
 
-    async def hint_waiting(self, tx: Tx, now: datetime, code: str) -> int:
-        """Have the pending workloads with this reason looked at now; how many there are."""
-        waiting = and_(w.c.status == WorkloadStatus.PENDING, w.c.status_reason["code"].astext == code)
+    async def hint_waiting(self, tx: Tx, now: datetime, codes: Iterable[str]) -> int:
+        """Have the pending workloads with one of these reasons looked at now; how many there are."""
+        waiting = and_(w.c.status == WorkloadStatus.PENDING, w.c.status_reason["code"].astext.in_(list(codes)))
         hinted = update(w).where(waiting).values(due_at=now, hints=w.c.hints + 1)
+        return (await tx.execute(hinted)).rowcount
+
+    async def hint_these(self, tx: Tx, now: datetime, workloads: Iterable[str]) -> int:
+        """Have these workloads looked at now, as far as they have not ended; how many there are."""
+        condition = and_(w.c.status != WorkloadStatus.ENDED, w.c.id.in_(list(workloads)))
+        hinted = update(w).where(condition).values(due_at=func.least(w.c.due_at, now), hints=w.c.hints + 1)
         return (await tx.execute(hinted)).rowcount
 
     async def ends(self, tx: Tx, attempts: Iterable[AttemptId]) -> dict[AttemptId, datetime | None]:
@@ -194,16 +202,16 @@ class Work:
         """One placement at a time, until the transaction ends: what is counted stays true until it is written."""
         await tx.execute(select(func.pg_advisory_xact_lock(func.hashtext("skerry.compute.placement"))))
 
-    async def use_of(self, tx: Tx, nodes: Sequence[str]) -> dict[str, NodeUse]:
-        query = select(a.c.nodes, a.c.accelerators, a.c.devices).where(
+    async def use_of(self, tx: Tx, nodes: Sequence[str]) -> list[NodeUse]:
+        """What open attempts hold of these nodes."""
+        query = select(a.c.workload_id, a.c.nodes, a.c.accelerators, a.c.devices).where(
             a.c.ended_at.is_(None), a.c.nodes.overlap(list(nodes))
         )
-        use: dict[str, NodeUse] = {}
-        for row in await tx.execute(query):
-            for node in row.nodes:
-                before = use.get(node, NodeUse())
-                use[node] = NodeUse(before.accelerators + row.accelerators, before.devices | set(row.devices))
-        return use
+        return [
+            NodeUse(WorkloadId(row.workload_id), node, row.accelerators, frozenset(row.devices))
+            for row in await tx.execute(query)
+            for node in row.nodes
+        ]
 
 
 async def with_newest_attempts(tx: Tx, rows: Sequence[Row[Any]]) -> list[Workload]:

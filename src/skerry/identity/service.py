@@ -73,6 +73,10 @@ class Identity:
         """Whether it is trusted, its jurisdictions, its organization. Raises UnknownProject."""
         return await self.tenants.get_project(tx, project)
 
+    async def visible_project(self, tx: Tx, principal: Principal, ref: str) -> Project:
+        """A project the key may see, by id or name. Raises UnknownProject."""
+        return await self.tenants.visible(tx, principal, ref)
+
     async def platform(self, tx: Tx) -> ProjectId:
         """The operator's own project, which owns what all projects share. Raises UnknownProject before `bootstrap`."""
         return (await self.tenants.platform(tx)).id

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skerry.compute.model import (
+    UNPLACED,
     CapacityClass,
     ChargeBy,
     Desired,
     Drop,
-    ReasonCode,
     Workload,
     WorkloadKind,
     WorkloadSpec,
@@ -57,7 +57,7 @@ def process_of(workload: Workload) -> Process:
         slots=slots,
         node=attempt.nodes[0] if attempt is not None and attempt.nodes else None,
         site=attempt.site if attempt is not None else None,
-        unplaced=workload.status is WorkloadStatus.PENDING and workload.reason.code == ReasonCode.NO_NODE,
+        unplaced=workload.status is WorkloadStatus.PENDING and workload.reason.code in UNPLACED,
         placed_at=attempt.created_at if attempt is not None else None,
         started_at=attempt.started_at if attempt is not None else None,
         reported_at=_moment(report.get("reported_at")) if report is not None else None,

@@ -203,6 +203,8 @@ class UsageQuery:
 GROUPS = ("project", "resource", *DIMENSIONS)
 BATCHED = "batched"
 """A name to group by that only rating needs: "yes" for what belongs to any batch, None for all else."""
+RESERVATION = "reservation"
+"""Another: the reservation (the resource) of reserved node-seconds, None for all else."""
 
 
 @dataclass(frozen=True, slots=True)

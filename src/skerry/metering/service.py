@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from skerry.db.database import Database, Tx
@@ -16,7 +17,6 @@ from skerry.metering.batch import Batch, source_of
 from skerry.metering.model import (
     Bucket,
     IntakeResult,
-    Meter,
     Reason,
     Rejection,
     RollUpResult,
@@ -115,21 +115,29 @@ class Metering:
         """What a project used, a page at a time. Up to a few seconds behind the facts."""
         rest, after = continued(query, page)
         async with self.db.reading() as tx:
-            name = await self._name(tx, project, query)
+            name = await self.project_name(tx, project, query)
             sums = await self._queries.sums(tx, project, rest, after=after, limit=page.limit + 1, project_name=name)
         return Page.cut(sums, page, lambda row: cursor_of(query, row.window, row.meter, row.groups))
 
     async def rollups(
-        self, tx: Tx, project: ProjectId, query: UsageQuery, cuts: Iterable[datetime] = ()
+        self,
+        tx: Tx,
+        project: ProjectId,
+        query: UsageQuery,
+        cuts: Iterable[datetime] = (),
+        resource: str | None = None,
     ) -> list[UsageSum]:
         """Sums that do not reach across a cut (a change of prices); `segment` counts the cuts that lie before them.
 
-        Cuts outside the window change nothing; `inner_cuts` of the rules says which of them count.
+        Cuts outside the window change nothing; `inner_cuts` of the rules says which of them count. `resource` asks for
+        its usage alone.
         """
-        name = await self._name(tx, project, query)
-        return await self._queries.sums(tx, project, query, rules.inner_cuts(query.window, cuts), project_name=name)
+        name = await self.project_name(tx, project, query)
+        inner = rules.inner_cuts(query.window, cuts)
+        return await self._queries.sums(tx, project, query, inner, project_name=name, resource=resource)
 
-    async def _name(self, tx: Tx, project: ProjectId, query: UsageQuery) -> str:
+    async def project_name(self, tx: Tx, project: ProjectId, query: UsageQuery) -> str:
+        """What rows of a query that groups by project show; else nothing."""
         if self.names is None or "project" not in query.group_by:
             return ""
         return (await self.names.project_names(tx, {project})).get(project, "")
@@ -160,8 +168,13 @@ Key = tuple[datetime, tuple[str, ...]]
 """What rows of usage are sorted by: their bucket; their meter and groups."""
 
 
-def cursor_of(query: UsageQuery, window: Window, meter: Meter, groups: Mapping[str, str | None]) -> tuple[str, ...]:
-    """The key of a row, as a cursor holds it."""
+def bucket_of(query: UsageQuery, at: datetime) -> Window:
+    """The bucket of a query's rows in which a moment of its window lies."""
+    return rules.bucket_window(query.bucket, rules.bucket_start(query.bucket, at, query.window), query.window)
+
+
+def cursor_of(query: UsageQuery, window: Window, meter: StrEnum, groups: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The key of a row, as a cursor holds it. Its meter may be another's word (reports)."""
     begin = rules.bucket_start(query.bucket, window.start, query.window)
     return (begin.isoformat(), meter.value, *(groups[name] or "" for name in query.group_by))
 

@@ -1,9 +1,10 @@
 """Reports on the wire (API §9)."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from skerry.billing.model import ChargeKind
 from skerry.kernel.clock import rfc3339
 from skerry.kernel.money import Money, plain
 from skerry.kernel.paging import Page
@@ -25,15 +26,16 @@ class MoneyOut(BaseModel):
 class CostRowOut(BaseModel):
     """A row of usage with its cost; beside it a field for each name grouped by (null: none).
 
-    Energy is null where it is not measured.
+    One-off charges have rows as well: their kind as the meter, and how many they are as the quantity. Energy is null
+    where it is not measured.
     """
 
     model_config = ConfigDict(extra="allow")
 
     start: str
     end: str
-    meter: Meter
-    unit: Unit
+    meter: Meter | ChargeKind
+    unit: Unit | Literal["charge"]
     quantity: int
     list_cost: MoneyOut
     contracted_cost: MoneyOut
@@ -48,7 +50,7 @@ class CostRowOut(BaseModel):
             start=rfc3339(row.window.start),
             end=rfc3339(row.window.end),
             meter=row.meter,
-            unit=row.meter.unit,
+            unit=row.meter.unit if isinstance(row.meter, Meter) else "charge",
             quantity=row.quantity,
             list_cost=MoneyOut.of(Money(row.list_cost, row.currency)),
             contracted_cost=MoneyOut.of(Money(row.contracted_cost, row.currency)),

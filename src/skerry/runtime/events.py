@@ -44,20 +44,25 @@ class EventLog:
         self, tx: Tx, *, project: ProjectId, resource: str, type: str, data: Mapping[str, Any], resource_kind: str
     ) -> None:
         """Append one event, now. Those who follow the project hear of it when the transaction commits."""
+        row = await self.row(tx, project=project, resource=resource, type=type, data=data, resource_kind=resource_kind)
+        await tx.execute(insert(events).values(**row))
+        await notify(tx, EVENTS, project)
+
+    async def row(
+        self, tx: Tx, *, project: ProjectId, resource: str, type: str, data: Mapping[str, Any], resource_kind: str
+    ) -> dict[str, Any]:
+        """What `record` would insert, for a function of the database that does it along with what happened."""
         now = self.clock.now()
         await self._months.cover(tx, now)
-        await tx.execute(
-            insert(events).values(
-                id=new_id("evt"),
-                at=now,
-                project=project,
-                resource_kind=resource_kind,
-                resource=resource,
-                type=type,
-                data=dict(data),
-            )
-        )
-        await notify(tx, EVENTS, project)
+        return {
+            "id": new_id("evt"),
+            "at": now,
+            "project": project,
+            "resource_kind": resource_kind,
+            "resource": resource,
+            "type": type,
+            "data": dict(data),
+        }
 
     async def list(
         self, tx: Tx, project: ProjectId, resource: str | None = None, page: PageRequest | None = None

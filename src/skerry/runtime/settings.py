@@ -9,9 +9,11 @@ from skerry.kernel.money import nano_from_decimal, parse_amount
 
 STATE_LINK = "state"
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_DAY = 86_400
 _POSITIVE = (
     "max_body_bytes", "requests_per_minute", "tokens_per_minute", "queue_seconds", "answer_timeout_seconds",
     "replica_memory_bytes", "drain_seconds", "max_file_bytes", "files_quota_bytes", "files_quota_count",
+    "horizon_days", "offer_seconds", "hold_seconds", "holds_limit", "holds_node_seconds", "holds_repeats",
 )  # fmt: skip
 
 
@@ -77,6 +79,24 @@ class Settings:
     """Most memory one replica may take; its slots are planned by it."""
     request_log_days: int = 30
     """How long the request log keeps an answer; 0: it keeps none."""
+    horizon_days: int = 1096
+    """How far ahead capacity is sold."""
+    offer_seconds: int = 300
+    """How long an offer of a quote is honoured, if it can still be admitted; as long a change quote is good."""
+    hold_seconds: int = 900
+    """How long a hold keeps its nodes without being confirmed, up to a day."""
+    holds_limit: int = 10
+    """How many holds an organization may have at a time."""
+    holds_node_seconds: int = 250_000_000
+    """How much an organization may hold at a time: the default is 32 nodes for 90 days."""
+    holds_repeats: int = 3
+    """How often an organization may hold the same SKU for the same time in a day without buying it."""
+    bind_lead_seconds: int = 900
+    """How long before a reservation's start its nodes are chosen."""
+    spot_notice_seconds: int = 60
+    """How long before spot capacity is taken back its holder is told."""
+    sell_ahead: str = "1"
+    """Share of a planned delivery's confidence that may be sold before the nodes are there, 0 to 1."""
     otel_endpoint: str | None = None
     """Where traces go: an OpenTelemetry collector's base URL such as `http://localhost:4318` (OTLP over HTTP)."""
     otel_sample: float = 1.0
@@ -186,6 +206,12 @@ def _check(settings: Settings) -> None:
         raise BadSetting(f"SKERRY_PUBLIC_URL={settings.public_url!r} does not begin with http:// or https://")
     if settings.compute_engine not in ("embedded", "slurm"):
         raise BadSetting(f"SKERRY_COMPUTE_ENGINE={settings.compute_engine!r} is neither embedded nor slurm")
+    for name in ("bind_lead_seconds", "spot_notice_seconds"):
+        if getattr(settings, name) < 0:
+            raise BadSetting(f"SKERRY_{name.upper()}={getattr(settings, name)} must not be less than 0")
+    if settings.hold_seconds > _DAY:
+        raise BadSetting(f"SKERRY_HOLD_SECONDS={settings.hold_seconds} must not be more than {_DAY}, a day")
+    _check_share("SKERRY_SELL_AHEAD", settings.sell_ahead)
     if settings.request_log_days < 0:
         raise BadSetting(f"SKERRY_REQUEST_LOG_DAYS={settings.request_log_days} must not be less than 0")
     if not 0 <= settings.otel_sample <= 1:
@@ -201,6 +227,14 @@ def _check(settings: Settings) -> None:
             raise ValueError("it is less than 0")
     except ValueError as error:
         raise BadSetting(f"SKERRY_CREDIT_LIMIT={settings.credit_limit!r} is not an amount of money: {error}") from error
+
+
+def _check_share(name: str, text: str) -> None:
+    try:
+        if not 0 <= parse_amount(text) <= 1:
+            raise ValueError("it is not between 0 and 1")
+    except ValueError as error:
+        raise BadSetting(f"{name}={text!r} is not a share: {error}") from error
 
 
 def _parse(name: str, text: str, kind: str) -> object:

@@ -15,6 +15,8 @@ from skerry.artifacts.model import EngineKind
 from skerry.artifacts.service import Catalogue, HubHere
 from skerry.billing import routes as billing_routes
 from skerry.billing.service import Billing, KeyBudgets
+from skerry.capacity import routes as capacity_routes
+from skerry.capacity.service import Capacity, CapacityPolicy, HoldLimits, QuoteTerms
 from skerry.compute import routes as compute_routes
 from skerry.compute.engines.base import Engine
 from skerry.compute.engines.select import client_of
@@ -52,7 +54,7 @@ from skerry.server.events import EventFeed
 from skerry.server.health import Health, OperatorDoor, database_check, endpoint_check, engine_check
 from skerry.server.wiring import CataloguePricing
 
-TIMELINES = ("projects", "service-accounts", "api-keys", "workloads", "budgets", "files", "batches")
+TIMELINES = ("projects", "service-accounts", "api-keys", "workloads", "budgets", "files", "batches", "reservations")
 """Collections whose timelines are served by `server/events.py`; other domains mount their own."""
 
 
@@ -72,6 +74,7 @@ class Services:
     metering: Metering
     billing: Billing
     fleet: Fleet
+    capacity: Capacity
     catalogue: Catalogue
     files: Files
     engine: Engine
@@ -111,7 +114,9 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
     )
     inference = Inference(db, clock, events, keyring, catalogue, drivers)
     catalogue.observe(inference)
-    fleet = Fleet(db, clock)
+    fleet = Fleet(db, clock, events=events, platform=identity.platform, sell_ahead=Decimal(settings.sell_ahead))
+    capacity = Capacity(db, clock, events, identity, billing, fleet, _capacity_policy(settings))
+    fleet.ask(capacity.sold)
     endpoints = Endpoints(inference, compute, Estimates(db, clock, billing, fleet), identity)
     files = _files(settings, db, clock, events, identity, metering)
     return Services(
@@ -127,6 +132,7 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
         metering=metering,
         billing=billing,
         fleet=fleet,
+        capacity=capacity,
         catalogue=catalogue,
         files=files,
         engine=engine,
@@ -156,6 +162,7 @@ def control_routers(services: Services) -> list[APIRouter]:
         metering_routes.router(services.metering, access),
         billing_routes.router(services.billing, access),
         fleet_routes.router(services.fleet, access),
+        capacity_routes.router(services.capacity, access),
         artifacts_routes.router(services.catalogue, access),
         compute_routes.router(services.compute, access),
         inference_routes.router(services.inference, services.endpoints, access),
@@ -172,6 +179,14 @@ def openai_routers(services: Services) -> list[APIRouter]:
         files_routes.openai_router(services.files, access),
         batches_routes.openai_router(services.batches, access),
     ]
+
+
+def _capacity_policy(settings: Settings) -> CapacityPolicy:
+    return CapacityPolicy(
+        QuoteTerms(settings.offer_seconds, settings.horizon_days),
+        HoldLimits(settings.holds_limit, settings.holds_node_seconds, settings.holds_repeats),
+        settings.hold_seconds,
+    )
 
 
 def _files(

@@ -1,7 +1,7 @@
 """Where an installation keeps its things, and who may enter.
 
     SKERRY_HOME/            secret.key, credentials.toml, launcher.lock: the operator's
-    state/ (or the same)    postgres/ pg/ run/ logs/ journal/ files/ programs/
+    state/ (or the same)    postgres/ pg/ run/ logs/ journal/ files/ cache/ programs/
 
 Run by root, the processes are unprivileged users'. Where these cannot reach SKERRY_HOME (a 0700 home above it), the
 state lies in a folder of its own below `/var/lib/skerry`, and `SKERRY_HOME/state` links to it. Permissions of folders
@@ -67,6 +67,7 @@ class Layout:
             ("logs", 0o750, False),
             ("journal", 0o700, True),
             ("files", 0o700, True),
+            ("cache", 0o700, True),
         ):
             folder = self.state / name
             folder.mkdir(exist_ok=True)

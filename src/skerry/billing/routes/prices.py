@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from skerry.billing.schemas import PriceBookIn, PriceBookOut, Time
+from skerry.billing.schemas.fields import Time
+from skerry.billing.schemas.prices import PriceBookIn, PriceBookOut
 from skerry.billing.service import PriceBooks
 from skerry.identity.access import Access
 from skerry.identity.model import Principal, Scope

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from skerry.billing.model import ChargeBy, ModelPrice, Price, PriceBook
+from skerry.billing.model import ChargeBy, Line, ModelPrice, Price, PriceBook
 from skerry.billing.rules.prices import carries_money
 from skerry.kernel.errors import FieldError, Invalid
 from skerry.kernel.money import ATTO, plain
@@ -32,9 +32,34 @@ def default_prices() -> tuple[Price, ...]:
         Price(Meter.ACCELERATOR_SECONDS, HOUR_SECONDS, Decimal("0.036"), sku="local", charge_by=time),
         Price(Meter.NODE_SECONDS_RESERVED, HOUR_SECONDS, Decimal("18.00"), charge_by=reservation),
         Price(Meter.NODE_SECONDS_RESERVED, HOUR_SECONDS, Decimal("0.18"), sku="local", charge_by=reservation),
+        *_reserved_lines("0.90", "0.72", "0.36", "1.08"),
+        *_reserved_lines("0.009", "0.0036", "0.0018", "0.0072", sku="local"),
         Price(Meter.STORAGE_BYTE_SECONDS, 1, Decimal(0)),
         Price(Meter.EGRESS_BYTES, 1, Decimal(0)),
     )
+
+
+def _reserved_lines(
+    operations: str, networking: str, storage: str, hosting: str, sku: str | None = None
+) -> list[Price]:
+    """What stands beside compute in the price of a reserved node's hour."""
+    lines = (
+        (Line.OPERATIONS, operations),
+        (Line.NETWORKING, networking),
+        (Line.STORAGE, storage),
+        (Line.HOSTING, hosting),
+    )
+    return [
+        Price(
+            Meter.NODE_SECONDS_RESERVED,
+            HOUR_SECONDS,
+            Decimal(amount),
+            sku=sku,
+            charge_by=ChargeBy.RESERVATION.value,
+            line=line,
+        )
+        for line, amount in lines
+    ]
 
 
 def effective_moment(wanted: datetime | None, now: datetime) -> datetime:
@@ -51,16 +76,20 @@ def effective_moment(wanted: datetime | None, now: datetime) -> datetime:
 
 def require_valid(prices: Sequence[Price], currency: str, before: PriceBook | None) -> None:
     """Raises Invalid, naming each row that cannot be charged exactly, never would be, or is there twice."""
-    errors = [*_currency_errors(currency, before)]
-    seen: dict[tuple[object, ...], int] = {}
-    for n, price in enumerate(prices):
-        errors += _row_errors(f"prices.{n}", price)
-        first = seen.setdefault((price.meter, *price.selectors), n)
-        if first != n:
-            message = f"rows {first} and {n} match the same usage, and neither is more specific"
-            errors.append(FieldError(f"prices.{n}", "duplicate_price", message))
+    errors = [*_currency_errors(currency, before), *row_errors(prices)]
     if errors:
         raise _invalid(errors)
+
+
+def row_errors(prices: Sequence[Price]) -> Iterator[FieldError]:
+    """What is wrong with rows, of a book or of a contract."""
+    seen: dict[tuple[object, ...], int] = {}
+    for n, price in enumerate(prices):
+        yield from _row_errors(f"prices.{n}", price)
+        first = seen.setdefault((price.meter, price.priced_line, *price.selectors), n)
+        if first != n:
+            message = f"rows {first} and {n} match the same usage, and neither is more specific"
+            yield FieldError(f"prices.{n}", "duplicate_price", message)
 
 
 def with_model_price(prices: Iterable[Price], model: str, price: ModelPrice | None) -> tuple[Price, ...]:
@@ -93,6 +122,9 @@ def _currency_errors(currency: str, before: PriceBook | None) -> Iterator[FieldE
 
 
 def _row_errors(path: str, price: Price) -> Iterator[FieldError]:
+    if price.line is not None and price.meter is not Meter.NODE_SECONDS_RESERVED:
+        message = f"{price.meter} has no lines; {Meter.NODE_SECONDS_RESERVED} alone has"
+        yield FieldError(f"{path}.line", "no_lines", message)
     try:
         free = price.atto == 0
     except ValueError as error:

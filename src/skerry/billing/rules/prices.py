@@ -1,5 +1,6 @@
 """Rating: which price applies, which meters carry money, what usage costs. Values in, values out."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -9,15 +10,18 @@ from skerry.billing.model import (
     SELECTORS,
     Charge,
     Contract,
+    ContractTerms,
+    Line,
     Price,
     PriceBook,
     PriceTarget,
+    Rates,
     Timeline,
     TokenPrice,
     batch_atto,
 )
 from skerry.kernel.windows import Window
-from skerry.metering.model import BATCHED, Meter, MeterFamily, UsageSum
+from skerry.metering.model import BATCHED, RESERVATION, Meter, MeterFamily, UsageSum
 
 
 def carries_money(meter: Meter, charge_by: str | None) -> bool:
@@ -35,8 +39,13 @@ def carries_money(meter: Meter, charge_by: str | None) -> bool:
             return family.value == charge_by
 
 
+def lines_of(meter: Meter) -> tuple[Line, ...]:
+    """The lines that a meter's price is the sum of."""
+    return tuple(Line) if meter is Meter.NODE_SECONDS_RESERVED else (Line.COMPUTE,)
+
+
 class Tariff:
-    """Looks prices up in one list of rows, of which no two have the same meter and selectors.
+    """Looks prices up in one list of rows, of which no two have the same meter, line and selectors.
 
     The most specific row that matches wins. Rows are compared selector by selector, in the order of `SELECTORS`: one
     that names the dimension beats one that does not, whatever follows. So a price for a model beats any for a SKU, site
@@ -44,18 +53,18 @@ class Tariff:
     """
 
     def __init__(self, prices: Iterable[Price]) -> None:
-        self._prices = {(price.meter, price.selectors): price for price in prices}
-        self._shapes = sorted({_shape(selectors) for _, selectors in self._prices}, reverse=True)
+        self._prices = {(price.meter, price.priced_line, price.selectors): price for price in prices}
+        self._shapes = sorted({_shape(selectors) for _, _, selectors in self._prices}, reverse=True)
 
-    def find(self, meter: Meter, dims: Mapping[str, str | None]) -> Price | None:
-        """The price of one meter for usage with these dimensions; None where no row matches."""
+    def find(self, meter: Meter, dims: Mapping[str, str | None], line: Line = Line.COMPUTE) -> Price | None:
+        """The price of one line of a meter for usage with these dimensions; None where no row matches."""
         values = tuple(dims.get(name) or None for name in SELECTORS)
         have = _shape(values)
         for shape in self._shapes:
             if any(needed and not there for needed, there in zip(shape, have, strict=True)):
                 continue
             named = tuple(value if needed else None for needed, value in zip(shape, values, strict=True))
-            price = self._prices.get((meter, named))
+            price = self._prices.get((meter, line, named))
             if price is not None:
                 return price
         return None
@@ -64,8 +73,8 @@ class Tariff:
         """Atto-units charged for one base unit; 0 where the meter carries no money here, or has no price."""
         if not carries_money(meter, dims.get("charge_by")):
             return 0
-        price = self.find(meter, dims)
-        return price.atto if price else 0
+        found = [self.find(meter, dims, line) for line in lines_of(meter)]
+        return sum(price.atto for price in found if price)
 
 
 def timeline(books: Iterable[PriceBook], window: Window) -> Timeline:
@@ -77,6 +86,24 @@ def timeline(books: Iterable[PriceBook], window: Window) -> Timeline:
     start = max((n for n, book in enumerate(ordered) if book.effective_from <= window.start), default=0)
     later = [book for book in ordered[start + 1 :] if book.effective_from < window.end]
     return Timeline(tuple(book.effective_from for book in later), (ordered[start], *later))
+
+
+def woven(books: Timeline, window: Window, contracts: Sequence[ContractTerms], fixed: Mapping[str, Rates]) -> Timeline:
+    """A timeline with what one customer has agreed on, all changes of which become cuts as well."""
+    moments = set(books.cuts)
+    for terms in contracts:
+        moments |= {moment for moment in (terms.starts_at, terms.ends_at) if moment is not None}
+    for rates in fixed.values():
+        moments |= {moment for rate in rates.rates for moment in (rate.start, rate.end)}
+    cuts = sorted(moment for moment in moments if window.start < moment < window.end)
+    starts = (window.start, *cuts)
+    own = [next((Contract(terms.prices) for terms in contracts if terms.in_force(at)), None) for at in starts]
+    return Timeline(
+        cuts=tuple(cuts),
+        books=tuple(books.books[bisect_right(books.cuts, at)] for at in starts),
+        contracts=tuple(own),
+        fixed=fixed,
+    )
 
 
 def in_force(books: Iterable[PriceBook]) -> list[PriceBook]:
@@ -92,13 +119,15 @@ def book_at(books: Sequence[PriceBook], moment: datetime) -> PriceBook:
 
 
 def rate(pieces: Iterable[UsageSum], prices: Timeline, contract: Contract | None = None) -> list[Charge]:
-    """What each piece of usage costs. Pieces do not reach across a cut: `segment` says which book is theirs.
+    """What each piece of usage costs. Pieces do not reach across a cut: `segment` says what was in force.
 
-    Their groups must have all of `RATED_BY`: what belongs to a batch costs half. Costs are exact.
+    Their groups must have all of `RATED_BY`: what belongs to a batch costs half, and what belongs to a reservation what
+    it was sold at. `contract` holds for all of them, whatever the timeline says. Costs are exact.
     """
     tariffs = [Tariff(book.prices) for book in prices.books]
-    own = Tariff(contract.prices) if contract else None
-    return [_charge(piece, tariffs[piece.segment], own) for piece in pieces]
+    contracts = prices.contracts or (None,) * len(tariffs)
+    known = [Tariff(own.prices) if own else None for own in (contract or each for each in contracts)]
+    return [_charge(piece, tariffs[piece.segment], known[piece.segment], _fixed(piece, prices)) for piece in pieces]
 
 
 def exact_cost(quantity: int, atto: int) -> Decimal:
@@ -124,16 +153,37 @@ class TokenTariffs:
         return tuple(found)
 
 
-def _charge(piece: UsageSum, tariff: Tariff, own: Tariff | None) -> Charge:
-    list_cost = _cost(piece, tariff)
+def _charge(piece: UsageSum, tariff: Tariff, own: Tariff | None, fixed: int | None) -> Charge:
+    list_cost = _cost(piece, tariff.atto(piece.meter, piece.groups))
     contracted = list_cost
-    if own is not None and own.find(piece.meter, piece.groups) is not None:
-        contracted = _cost(piece, own)
+    if fixed is not None:
+        contracted = exact_cost(piece.quantity, fixed)
+    elif own is not None:
+        contracted = _cost(piece, _atto(piece.meter, piece.groups, own, tariff))
     return Charge(piece, list_cost, contracted, contracted)
 
 
-def _cost(piece: UsageSum, tariff: Tariff) -> Decimal:
-    atto = tariff.atto(piece.meter, piece.groups)
+def _atto(meter: Meter, dims: Mapping[str, str | None], own: Tariff, book: Tariff) -> int:
+    """Under a contract: line by line its own row, else the book's."""
+    if not carries_money(meter, dims.get("charge_by")):
+        return 0
+    found = [own.find(meter, dims, line) or book.find(meter, dims, line) for line in lines_of(meter)]
+    return sum(price.atto for price in found if price)
+
+
+def _fixed(piece: UsageSum, prices: Timeline) -> int | None:
+    """Atto-units of a node-second that was sold at a price of its own; None for all else."""
+    rates = prices.fixed.get(piece.groups.get(RESERVATION) or "")
+    if rates is None or not carries_money(piece.meter, piece.groups.get("charge_by")):
+        return None
+    sku, site = piece.groups.get("sku"), piece.groups.get("site")
+    start = piece.window.start
+    at = max(start, prices.cuts[piece.segment - 1]) if piece.segment else start
+    found = (rate for rate in rates.rates if (rate.sku, rate.site) == (sku, site) and rate.start <= at < rate.end)
+    return next((rate.total for rate in found), None)
+
+
+def _cost(piece: UsageSum, atto: int) -> Decimal:
     return exact_cost(piece.quantity, batch_atto(atto) if piece.groups.get(BATCHED) else atto)
 
 

@@ -23,6 +23,7 @@ from skerry.billing.rules import balances as rules
 from skerry.billing.rules.budgets import checked_shares, limit_to_nano, nano_ceil
 from skerry.billing.service.balances import Balances
 from skerry.billing.service.price_books import PriceBooks
+from skerry.billing.service.reserved import Reserved
 from skerry.billing.store.accounts import AccountStore, shares_to_json
 from skerry.billing.store.ledger import LedgerStore
 from skerry.billing.store.prices import PriceStore
@@ -36,7 +37,7 @@ from skerry.kernel.ids import IdFactory, KeyId, OrganizationId, ProjectId, new_i
 from skerry.kernel.money import Money, decimal_from_nano, plain
 from skerry.kernel.paging import Page, PageRequest
 from skerry.kernel.windows import Window
-from skerry.metering.model import UsageQuery
+from skerry.metering.model import RESERVATION, UsageQuery
 from skerry.metering.service import Metering
 from skerry.runtime.events import EventLog
 
@@ -87,6 +88,7 @@ class Budgets:
         metering: Metering,
         prices: PriceBooks,
         balances: Balances,
+        reserved: Reserved,
         ids: IdFactory = new_id,
     ) -> None:
         self.db = db
@@ -96,6 +98,7 @@ class Budgets:
         self.metering = metering
         self.prices = prices
         self.balances = balances
+        self.reserved = reserved
         self.ids = ids
         self._accounts = AccountStore()
         self._ledger = LedgerStore()
@@ -111,7 +114,8 @@ class Budgets:
         """Limit what a project, one of its keys or its organization spends in a window.
 
         A project's or key's budget by day or month counts what the present period has already cost; others count from
-        now on. Raises Invalid, UnknownProject, NotFound for a key, HomeProjectRequired for an organization.
+        now on. What is reserved counts in any of them, from the present period on. Raises Invalid, UnknownProject,
+        NotFound for a key, HomeProjectRequired for an organization.
         """
         shares = checked_shares(alert_at)
         aim, project, organization = await self._aim(principal, target)
@@ -132,11 +136,13 @@ class Budgets:
             )
             await self._accounts.insert(tx, account, principal.key_id)
             spent = await self._spent_before(tx, account)
-            balance = Balance(rules.period_of(window, now), committed_nano=spent, spent_nano=spent)
-            balance = await self._ledger.open_period(tx, account.id, balance)
+            await self._ledger.open_period(
+                tx, account.id, Balance(rules.period_of(window, now), committed_nano=spent, spent_nano=spent)
+            )
+            await self.reserved.cover(tx, account)
             await self._changed(tx, principal, account, "created")
             (budget,) = await self._with_balances(tx, [account])
-        return replace(budget, balance=balance)
+        return budget
 
     async def list_budgets(self, principal: Principal, page: PageRequest) -> Page[Budget]:
         """The project's and its keys', and those of its organization with its credit limit. Raises Malformed."""
@@ -229,12 +235,18 @@ class Budgets:
         if account.window is BudgetWindow.TOTAL or account.project is None or now <= period.start:
             return 0
         window = Window(period.start, floor_hour(now) + timedelta(hours=1))
-        prices = await self.prices.timeline(tx, window)
+        prices = await self.prices.timeline(tx, window, account.project)
         query = UsageQuery(window, (*RATED_BY, "key"))
         pieces = await self.metering.rollups(tx, account.project, query, prices.cuts)
         if account.target.kind is TargetKind.KEY:
             pieces = [piece for piece in pieces if piece.groups["key"] == account.target.id]
-        return nano_ceil(exact_sum(charge.billed_cost for charge in self.prices.rate(pieces, prices)))
+        # What is reserved is set aside below, and booked from there.
+        beside = await self.reserved.sold_to(tx, account)
+        pieces = [piece for piece in pieces if piece.groups[RESERVATION] not in beside]
+        costs = [charge.billed_cost for charge in self.prices.rate(pieces, prices)]
+        if account.target.kind is TargetKind.PROJECT:
+            costs += [own.amount for own in await self.prices.charges_within(tx, account.project, window)]
+        return nano_ceil(exact_sum(costs))
 
     async def _ensure_credit(self, tx: Tx, principal: Principal) -> None:
         await self.balances.accounts_for(tx, principal.organization_id, principal.project_id, principal.key_id)

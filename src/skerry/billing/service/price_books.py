@@ -9,6 +9,7 @@ from skerry.billing.model import (
     Charge,
     Contract,
     ModelPrice,
+    OneOff,
     Price,
     PriceBook,
     PriceTarget,
@@ -17,20 +18,25 @@ from skerry.billing.model import (
 )
 from skerry.billing.rules import books as book_rules
 from skerry.billing.rules import prices as rules
+from skerry.billing.store.contracts import ContractStore
 from skerry.billing.store.prices import PriceStore
+from skerry.billing.store.reserved import ChargeStore, TermsStore
 from skerry.db.database import Database, Tx
 from skerry.db.notify import PRICES, notify
-from skerry.identity.model import Principal
+from skerry.identity.model import Principal, Project
 from skerry.kernel.clock import Clock, floor_hour, rfc3339
-from skerry.kernel.errors import Unavailable
+from skerry.kernel.errors import NotFound, Unavailable
+from skerry.kernel.ids import OrganizationId, ProjectId
 from skerry.kernel.windows import Window
 from skerry.metering.model import UsageSum
 
 BOOTSTRAP = "bootstrap"
 
 
-class Auditor(Protocol):
-    """Where it is written down who published what (identity)."""
+class Registry(Protocol):
+    """Whose projects are whose, and where it is written down who published what (identity)."""
+
+    async def project(self, tx: Tx, project: ProjectId) -> Project: ...
 
     async def audit(
         self,
@@ -44,11 +50,14 @@ class Auditor(Protocol):
 
 
 class PriceBooks:
-    def __init__(self, db: Database, clock: Clock, auditor: Auditor) -> None:
+    def __init__(self, db: Database, clock: Clock, identity: Registry) -> None:
         self.db = db
         self.clock = clock
-        self.auditor = auditor
+        self.identity = identity
         self._store = PriceStore()
+        self._contracts = ContractStore()
+        self._terms = TermsStore()
+        self._charges = ChargeStore()
 
     async def bootstrap(self, tx: Tx, currency: str) -> None:
         """Write version 1 where there is none. It begins with a full hour, so that it splits none."""
@@ -83,7 +92,7 @@ class PriceBooks:
             await self._store.add(tx, book, now, principal.key_id)
             await notify(tx, PRICES)
             detail = {"effective_from": rfc3339(moment), "prices": len(book.prices)}
-            await self.auditor.audit(tx, principal, "price_book.publish", str(book.version), detail=detail)
+            await self.identity.audit(tx, principal, "price_book.publish", str(book.version), detail=detail)
         return book
 
     async def set_model_price(self, tx: Tx, model: str, price: ModelPrice | None, by: str) -> None:
@@ -117,10 +126,30 @@ class PriceBooks:
         tariffs = rules.TokenTariffs(await self._store.with_prices(tx, [current, *coming]), now)
         return {target: TokenSchedule(current.currency, tariffs.of(target)) for target in targets}
 
-    async def timeline(self, tx: Tx, window: Window) -> Timeline:
-        """The books in force during a window; its cuts are where usage has to be split before `rate`."""
+    async def timeline(self, tx: Tx, window: Window, project: ProjectId | None = None) -> Timeline:
+        """The books in force during a window; its cuts are where usage has to be split before `rate`.
+
+        With the contracts of the project's organization, and what its reservations were sold at.
+        """
         found = rules.timeline(await self._headers(tx), window)
-        return Timeline(found.cuts, tuple(await self._store.with_prices(tx, found.books)))
+        books = Timeline(found.cuts, tuple(await self._store.with_prices(tx, found.books)))
+        if project is None:
+            return books
+        organization = await self._organization(tx, project)
+        contracts = await self._contracts.of(tx, organization) if organization else []
+        fixed = await self._terms.rates(tx, project, window)
+        return rules.woven(books, window, contracts, fixed) if contracts or fixed else books
+
+    async def charges_within(self, tx: Tx, project: ProjectId, window: Window) -> list[OneOff]:
+        """One-off charges of a project, which stand beside what its usage costs."""
+        return await self._charges.within(tx, project, window)
+
+    async def from_hour(self, tx: Tx, now: datetime) -> list[PriceBook]:
+        """The book in force at the beginning of the present hour, and all that come after it."""
+        known = await self._headers(tx)
+        first = rules.book_at(known, floor_hour(now))
+        coming = [book for book in rules.in_force(known) if book.effective_from > first.effective_from]
+        return await self._store.with_prices(tx, [first, *coming])
 
     def rate(self, pieces: Iterable[UsageSum], prices: Timeline, contract: Contract | None = None) -> list[Charge]:
         """What usage costs (`rules.prices.rate`)."""
@@ -128,6 +157,12 @@ class PriceBooks:
 
     async def _book(self, tx: Tx, at: datetime) -> PriceBook:
         return (await self._store.with_prices(tx, [rules.book_at(await self._headers(tx), at)]))[0]
+
+    async def _organization(self, tx: Tx, project: ProjectId) -> OrganizationId | None:
+        try:
+            return (await self.identity.project(tx, project)).organization_id
+        except NotFound:
+            return None
 
     async def _headers(self, tx: Tx) -> list[PriceBook]:
         known = await self._store.headers(tx)

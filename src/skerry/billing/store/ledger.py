@@ -3,7 +3,7 @@
 The ledger acts for all projects at once: it is reached through accounts, and these belong to projects.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,18 +25,25 @@ _OPEN = _l.state == LeaseState.OPEN.value
 class LedgerStore:
     async def open_period(self, tx: Tx, account: str, balance: Balance) -> Balance:
         """Lock the period of an account; where it is new, it begins with `balance`."""
-        first = upsert(balance_periods).on_conflict_do_nothing()
-        await tx.execute(
-            first.values(
-                account=account,
-                period_start=balance.period.start,
-                period_end=balance.period.end,
-                committed_nano=balance.committed_nano,
-                spent_nano=balance.spent_nano,
-                alerts_sent=shares_to_json(balance.alerts_sent),
-            )
-        )
-        return (await self.lock_periods(tx, [(account, balance.period.start)]))[account, balance.period.start]
+        key = (account, balance.period.start)
+        await self.open_periods(tx, {key: balance})
+        return (await self.lock_periods(tx, [key]))[key]
+
+    async def open_periods(self, tx: Tx, balances: Mapping[PeriodKey, Balance]) -> None:
+        """Where periods are new, they begin with these balances. It locks those that it makes."""
+        rows = [
+            {
+                "account": account,
+                "period_start": start,
+                "period_end": balances[account, start].period.end,
+                "committed_nano": balances[account, start].committed_nano,
+                "spent_nano": balances[account, start].spent_nano,
+                "alerts_sent": shares_to_json(balances[account, start].alerts_sent),
+            }
+            for account, start in sorted(balances)
+        ]
+        if rows:
+            await tx.execute(upsert(balance_periods).on_conflict_do_nothing(), rows)
 
     async def lock_periods(self, tx: Tx, keys: Collection[PeriodKey]) -> dict[PeriodKey, Balance]:
         wanted = select(balance_periods).where(tuple_(_p.account, _p.period_start).in_(keys))
@@ -59,20 +66,32 @@ class LedgerStore:
             )
         )
 
-    async def insert_lease(self, tx: Tx, lease: Lease, now: datetime) -> None:
-        await tx.execute(
-            insert(balance_leases).values(
-                id=lease.id,
-                account=lease.account,
-                period_start=lease.period_start,
-                journal=lease.journal,
-                amount_nano=lease.amount_nano,
-                spent_nano=lease.spent_nano,
-                state=lease.state.value,
-                created_at=now,
-                expires_at=lease.expires_at,
-            )
+    async def save_balances(self, tx: Tx, balances: Mapping[PeriodKey, Balance]) -> None:
+        """What is committed alone: spending is `save_balance`'s."""
+        if not balances:
+            return
+        change = (
+            update(balance_periods)
+            .where(_p.account == bindparam("its_account"), _p.period_start == bindparam("its_start"))
+            .values(committed_nano=bindparam("committed"))
         )
+        rows = [
+            {"its_account": account, "its_start": start, "committed": balance.committed_nano}
+            for (account, start), balance in balances.items()
+        ]
+        await tx.execute(change, rows)
+
+    async def insert_lease(self, tx: Tx, lease: Lease, now: datetime) -> None:
+        await self.insert_leases(tx, [lease], now)
+
+    async def insert_leases(self, tx: Tx, leases: Sequence[Lease], now: datetime) -> None:
+        if leases:
+            await tx.execute(insert(balance_leases), [_lease_values(lease, now) for lease in leases])
+
+    async def of_journal(self, tx: Tx, journal: str) -> list[Lease]:
+        """All its leases, the closed ones included."""
+        wanted = select(balance_leases).where(_l.journal == journal)
+        return [_lease(row) for row in await tx.execute(wanted.order_by(_l.account, _l.period_start))]
 
     async def periods_of(self, tx: Tx, leases: Collection[str]) -> set[PeriodKey]:
         return await self._periods(tx, _l.id.in_(leases))
@@ -96,7 +115,12 @@ class LedgerStore:
         change = (
             update(balance_leases)
             .where(_l.id == bindparam("lease"))
-            .values(amount_nano=bindparam("amount"), spent_nano=bindparam("spent"), state=bindparam("now"))
+            .values(
+                amount_nano=bindparam("amount"),
+                spent_nano=bindparam("spent"),
+                state=bindparam("now"),
+                expires_at=bindparam("end"),
+            )
         )
         if closed_at is not None:
             change = change.values(closed_at=closed_at)
@@ -127,7 +151,27 @@ def _to_close(journal: str, watermark: datetime) -> ColumnElement[bool]:
 
 
 def _changes(lease: Lease) -> dict[str, object]:
-    return {"lease": lease.id, "amount": lease.amount_nano, "spent": lease.spent_nano, "now": lease.state.value}
+    return {
+        "lease": lease.id,
+        "amount": lease.amount_nano,
+        "spent": lease.spent_nano,
+        "now": lease.state.value,
+        "end": lease.expires_at,
+    }
+
+
+def _lease_values(lease: Lease, now: datetime) -> dict[str, object]:
+    return {
+        "id": lease.id,
+        "account": lease.account,
+        "period_start": lease.period_start,
+        "journal": lease.journal,
+        "amount_nano": lease.amount_nano,
+        "spent_nano": lease.spent_nano,
+        "state": lease.state.value,
+        "created_at": now,
+        "expires_at": lease.expires_at,
+    }
 
 
 def _balance(row: Row[Any]) -> Balance:

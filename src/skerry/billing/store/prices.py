@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Row, insert, select, text
 
-from skerry.billing.model import Price, PriceBook
+from skerry.billing.model import Line, Price, PriceBook
 from skerry.billing.tables import price_books, prices
 from skerry.db.database import Tx
 from skerry.metering.model import Meter
@@ -31,7 +32,7 @@ class PriceStore:
         lines: dict[int, list[Price]] = {book.version: [] for book in books}
         wanted = select(prices).where(prices.c.book.in_(lines)).order_by(prices.c.book, prices.c.line)
         for row in await tx.execute(wanted):
-            lines[row.book].append(_price(row))
+            lines[row.book].append(price_of(row))
         return [replace(book, prices=tuple(lines[book.version])) for book in books]
 
     async def add(self, tx: Tx, book: PriceBook, created_at: datetime, created_by: str) -> None:
@@ -44,16 +45,17 @@ class PriceStore:
                 created_by=created_by,
             )
         )
-        rows = [_values(book.version, n, price) for n, price in enumerate(book.prices)]
+        rows = [{"book": book.version, **price_values(n, price)} for n, price in enumerate(book.prices)]
         if rows:
             await tx.execute(insert(prices), rows)
 
 
-def _values(version: int, line: int, price: Price) -> dict[str, object]:
+def price_values(n: int, price: Price) -> dict[str, object]:
+    """A row of a book or of a contract, as the `n`th of it."""
     return {
-        "book": version,
-        "line": line,
+        "line": n,
         "meter": price.meter.value,
+        "price_line": price.line.value if price.line else None,
         "model": price.model,
         "sku": price.sku,
         "site": price.site,
@@ -64,7 +66,7 @@ def _values(version: int, line: int, price: Price) -> dict[str, object]:
     }
 
 
-def _price(row: Row[tuple[object, ...]]) -> Price:
+def price_of(row: Row[Any]) -> Price:
     return Price(
         meter=Meter(row.meter),
         unit_quantity=row.unit_quantity,
@@ -74,4 +76,5 @@ def _price(row: Row[tuple[object, ...]]) -> Price:
         site=row.site,
         capacity_class=row.capacity_class,
         charge_by=row.charge_by,
+        line=Line(row.price_line) if row.price_line else None,
     )

@@ -163,5 +163,5 @@ def _sums(currency: str, rows: Sequence[CostRow], shown: Sequence[CostRow]) -> d
 
 
 def _conditions(price: Price) -> str:
-    conditions = (price.model, price.sku, price.site, price.capacity_class, price.charge_by)
+    conditions = (price.line, price.model, price.sku, price.site, price.capacity_class, price.charge_by)
     return ", ".join(filter(None, conditions)) or "all"

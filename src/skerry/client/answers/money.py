@@ -46,6 +46,8 @@ class Price(Answer, frozen=True, kw_only=True):
     site: str | None = None
     capacity_class: str | None = None
     charge_by: str | None = None
+    line: str | None = None
+    """Of reserved node-seconds: compute (None), operations, networking, storage or hosting. Their prices add."""
 
 
 class PriceBook(Answer, frozen=True, kw_only=True):

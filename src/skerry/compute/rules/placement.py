@@ -44,12 +44,16 @@ class Place:
 
 def place(spec: WorkloadSpec, candidates: Sequence[Candidate]) -> Place | str:
     """The fullest node on which the gang fits, so that large gaps stay whole; or why there is none, in words."""
-    refusals = {node.name: _refusal(spec, node) for node in candidates}
-    fitting = [node for node in candidates if not refusals[node.name]]
-    if not fitting:
-        return _in_words(refusals)
-    node = min(fitting, key=lambda node: (len(node.free), node.name))
+    possible = fitting(spec, candidates)
+    if not possible:
+        return _in_words({node.name: _refusal(spec, node) for node in candidates})
+    node = min(possible, key=lambda node: (len(node.free), node.name))
     return Place(node, () if node.shared else node.free[: spec.accelerators])
+
+
+def fitting(spec: WorkloadSpec, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Nodes on which the gang fits as far as it is known here."""
+    return [node for node in candidates if not _refusal(spec, node)]
 
 
 def _in_words(refusals: Mapping[str, str]) -> str:

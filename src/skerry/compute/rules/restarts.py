@@ -34,12 +34,14 @@ class Sequel:
     failures: int
 
 
-def judge(workload: Workload, end: RankEnd) -> Verdict:
-    """The engine says what happened; who wanted what is known here."""
+def judge(workload: Workload, end: RankEnd, *, preempted: bool = False) -> Verdict:
+    """The engine says what happened; who wanted what is known here. `preempted`: its capacity was asked back."""
     if workload.desired is Desired.STOP:
         if end.outcome is Outcome.SUCCEEDED and workload.kind is WorkloadKind.JOB:
             return Verdict(Outcome.SUCCEEDED, end.message)  # it was faster than the wish to stop it
         return Verdict((workload.stop_reason or StopReason.BY_OWNER).outcome, end.message)
+    if end.outcome is Outcome.CANCELLED and preempted:
+        return Verdict(Outcome.PREEMPTED, "its capacity went back to whom it belongs", counts=False)
     if end.outcome is Outcome.CANCELLED:
         return Verdict(Outcome.LOST, f"the engine ended it without being asked to: {end.message}")
     if end.outcome is Outcome.SUCCEEDED and workload.kind is not WorkloadKind.JOB:
@@ -54,7 +56,8 @@ def sequel(workload: Workload, verdict: Verdict, ready_for: timedelta, chance: f
     if workload.desired is Desired.STOP or not verdict.outcome.restarts:
         return Sequel(_final_reason(workload, verdict), None, restarts, 0)
     if not verdict.counts:
-        return Sequel(StatusReason.of(ReasonCode.RESTARTING, _words(workload, verdict)), 0, restarts, 0)
+        code = ReasonCode.PREEMPTED if verdict.outcome is Outcome.PREEMPTED else ReasonCode.RESTARTING
+        return Sequel(StatusReason.of(code, _words(workload, verdict)), 0, restarts, 0)
     if workload.spec.max_restarts is not None and restarts >= workload.spec.max_restarts:
         code = ReasonCode.NO_RESTARTS_LEFT if workload.spec.max_restarts else ReasonCode.FAILED
         return Sequel(StatusReason.of(code, _words(workload, verdict)), None, restarts, 0)

@@ -80,12 +80,12 @@ def check_parameters(route: RouteState, request: AnyRequest, kind: Kind) -> None
     unset = route.unset[type(request)]
     if not unset(request):
         _drop_harmless(route, request, unset.set_ones(request))
-    if isinstance(request, EmbeddingsRequest):
+    if type(request) is EmbeddingsRequest:
         return
     if request.stream_options is not None and not request.stream:
         message = "'stream_options' is only allowed when 'stream' is true."
         raise bad_request(message, param="stream_options", code="invalid_value")
-    if isinstance(request, CompletionRequest):
+    if type(request) is CompletionRequest:
         _check_prompt(route, request)
     elif not route.tools:
         _check_no_tools(request)
@@ -93,7 +93,7 @@ def check_parameters(route: RouteState, request: AnyRequest, kind: Kind) -> None
 
 def is_plain(request: Request) -> bool:
     """Whether nothing in it is to be translated or taken out: nearly all requests."""
-    return _plain_chat(request) if isinstance(request, ChatRequest) else _plain_text(request)
+    return _plain_chat(request) if type(request) is ChatRequest else _plain_text(request)
 
 
 def clean(request: Request) -> None:
@@ -109,7 +109,7 @@ def ceiling_tokens(route: RouteState, request: AnyRequest, body_bytes: int) -> t
     A token covers at least one byte of the body, so bytes plus what the template adds bound the prompt.
     """
     context = route.context
-    if isinstance(request, EmbeddingsRequest):
+    if type(request) is EmbeddingsRequest:
         texts = inputs(request)
         return min(context * texts, body_bytes + PROMPT_OVERHEAD + MESSAGE_OVERHEAD * texts), 0
     asked: int | None = request.max_tokens
@@ -117,7 +117,7 @@ def ceiling_tokens(route: RouteState, request: AnyRequest, body_bytes: int) -> t
     count: int = request.n or 1
     prompts = 1
     overhead = PROMPT_OVERHEAD
-    if isinstance(request, ChatRequest):
+    if type(request) is ChatRequest:
         if request.max_completion_tokens is not None:
             asked = request.max_completion_tokens
             field = "max_completion_tokens"

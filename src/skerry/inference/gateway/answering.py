@@ -10,12 +10,13 @@ import msgspec
 
 from skerry.inference.gateway import admission, sse
 from skerry.inference.gateway.charge import Answer, Charge
-from skerry.inference.gateway.connection import ClientConnection, HttpRequest
+from skerry.inference.gateway.connection import ClientConnection
 from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.heads import plain_head, shown_usage, stream_head, usage_event
 from skerry.inference.gateway.kinds import CHAT, Kind
 from skerry.inference.gateway.prompts import beginning
+from skerry.inference.gateway.request import HttpRequest
 from skerry.inference.gateway.shapes import BadStream, Usage, chunk_decoder
 from skerry.inference.gateway.state import KeyState, ReplicaState, Waiter
 from skerry.inference.gateway.tickets import BatchTicket
@@ -35,10 +36,10 @@ class Answering(Waiter):
         self._client: ClientConnection = client
         self._http: HttpRequest = http
         self._kind: Kind = kind
-        self.id: bytes = gateway.new_id()
-        self._request_id: str = self.id.hex()
         self.admitted_at = time.time_ns() // 1000
         """Unix microseconds."""
+        self.id: bytes = gateway.new_id_at(self.admitted_at)
+        self._request_id: str = self.id.hex()
         self._key: KeyState | None = None
         """Once it counts against the key's limits."""
         self._ticket: BatchTicket | None = None
@@ -66,7 +67,11 @@ class Answering(Waiter):
         self._stream = False
         self._wants_usage = False
         self.waits_since = 0.0
-        self._came = 0.0
+        self._out: list[bytes] = []
+        """For the client, as soon as all that came with it has been read."""
+        self._came: list[bytes] = []
+        """Of the stream, what came at once and is not looked at yet."""
+        self._came_at = 0.0
         """When it began to wait for the first time: its deadline stays when it has to wait again."""
 
     def prefix(self) -> bytes:
@@ -87,7 +92,7 @@ class Answering(Waiter):
             answer = chunk_decoder.decode(body)
             if paid.route.renamed:
                 body = sse.rename(body, paid.route.route.name)
-            if b'"timings"' in body:
+            if body.find(b'"timings"') >= 0:
                 body = sse.without_fields(body, ("timings",))  # llama.cpp's own business
         except (msgspec.MsgspecError, BadStream):
             self._refuse(unavailable("The model's answer could not be read", code="bad_answer"))
@@ -109,22 +114,37 @@ class Answering(Waiter):
         self._client.transport.write(head + body)
         self._close()
 
-    def _send_events(self, data: bytes) -> None:
-        reply = self._reply
-        reply.egress += len(data)
-        gateway = self._gateway
+    def _keep_events(self, data: bytes) -> None:
+        """Events for the client, to be sent with the rest of what came."""
+        if not data:
+            return
+        self._reply.egress += len(data)
+        if not self._head_sent:
+            self._note_first()
         client = self._client
         if client.writable:
-            client.deadline = gateway.now() + gateway.silence_seconds
+            client.deadline = self._gateway.now() + self._gateway.silence_seconds
         if self._content is not None:
             self._content.take(data)
-        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._http.http11 else data
+        self._out.append(b"%x\r\n%b\r\n" % (len(data), data) if self._http.http11 else data)
+
+    def _note_first(self) -> None:
+        reply = self._reply
+        if not reply.first_us:
+            reply.first_us = max(1, time.time_ns() // 1000 - self.admitted_at)
+            self._gateway.metrics.first_token(reply.first_us / 1e6)
+
+    def _send_events(self) -> None:
+        self._client.transport.write(self._taken_out())
+
+    def _taken_out(self) -> bytes:
+        """What is to be sent now: the stream's head first."""
+        out = self._out
+        self._out = []
         if not self._head_sent:
             self._head_sent = True
-            reply.first_us = max(1, time.time_ns() // 1000 - self.admitted_at)
-            gateway.metrics.first_token(reply.first_us / 1e6)
-            framed = self._stream_head() + framed
-        client.transport.write(framed)
+            out.insert(0, self._stream_head())
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def _finish_stream(self) -> None:
         """All events have come: record, then send the last of them."""
@@ -152,7 +172,7 @@ class Answering(Waiter):
         self._gateway.metrics.interrupted += 1
         error = unavailable("The model's replica failed in the middle of the answer.", code="replica_failed")
         self._drop_upstream()
-        if not self._head_sent:
+        if not self._head_sent and not self._out:
             self._refuse(error)
             return
         events = self._events
@@ -162,10 +182,8 @@ class Answering(Waiter):
 
     def _end_stream(self, tail: bytes) -> None:
         framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(tail), tail) if self._http.http11 else tail
-        if not self._head_sent:
-            self._head_sent = True
-            framed = self._stream_head() + framed
-        self._client.transport.write(framed)
+        before = self._taken_out() if self._out or not self._head_sent else b""
+        self._client.transport.write(before + framed)
         self._close()
 
     def _record(self, usage: Usage | None, status: int) -> int:

@@ -1,7 +1,6 @@
 """A client's connection: HTTP/1.1 in, answers out in order, one request worked on at a time."""
 
 import asyncio
-import re
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
@@ -9,16 +8,14 @@ import httptools
 from mypy_extensions import mypyc_attr
 
 from skerry.inference.gateway.errors import REASONS, ApiError
+from skerry.inference.gateway.repeats import KnownHead
+from skerry.inference.gateway.request import MAX_HEADERS, HttpRequest, check_head, header_too_large, too_large
 from skerry.inference.gateway.upstream import Handler
 
 if TYPE_CHECKING:
     from skerry.inference.gateway.gateway import Gateway
     from skerry.inference.gateway.state import KeyState
-    from skerry.inference.gateway.tickets import BatchTicket
 
-MAX_HEADERS = 32 * 1024
-MAX_HEADER_COUNT = 100
-MAX_TARGET = 8 * 1024
 MAX_PIPELINED = 16
 HEAD_SECONDS = 15.0
 """From the first byte of a request to the end of its head."""
@@ -35,54 +32,7 @@ HIGH_WATER = 256 * 1024
 _FOR_EVER: Final = float("inf")
 _VERSIONS: Final = ("1.1", "1.0")
 _NOT_CONNECTED: Final = asyncio.Transport()
-_CHECKED = {
-    b"authorization": 1,
-    b"content-length": 2,
-    b"host": 3,
-    b"transfer-encoding": 4,
-    b"content-encoding": 5,
-    b"expect": 6,
-    b"traceparent": 7,
-}
-_HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*\Z")
-_TRACE: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _ERROR_HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n"
-
-
-class HttpRequest:
-    """One request as read from the wire. Header names are lower case."""
-
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.path = b""
-        """The target without its query."""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.authorization = b""
-        self.body = b""
-        self.length = -1
-        """The body's length as announced; -1: it is chunked, or there is none."""
-        self.keep_alive = True
-        self.http11 = True
-        self.held = 0
-        """Bytes of its body that are kept in memory until it is answered."""
-        self.expects = False
-        """Whether the client waits for `100 Continue` before it sends the body."""
-        self.chunked = False
-        self.key: KeyState | None = None
-        """Whose it is, where that was looked up with the head."""
-        self.ticket: BatchTicket | None = None
-        """Where it is a row of a batch."""
-        self.trace = ""
-        """The client's `traceparent`."""
-        self.problem: ApiError | None = None
-        """What is wrong with it as HTTP; it is answered with this."""
-
-    def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -142,6 +92,11 @@ class ClientConnection:
         self.peer = ""
         self.internal = False
         """Whether it came in through the internal socket."""
+        self._known = KnownHead()
+        self._usual: HttpRequest = self._request
+        """The request that had this head."""
+        self._requests = 0
+        """That the parser has read whole, but for uploads."""
         self.authorization = b""
         """The last one sent here, and whose it was: the same again need not be looked up again."""
         self.key: KeyState | None = None
@@ -159,11 +114,49 @@ class ClientConnection:
     def data_received(self, data: bytes) -> None:
         if self._stop_reading:
             return
+        if not self._quiet and self._exchange is None:
+            start = self._known.body_of(data)
+            if start and self._again(data, start):
+                return
+            self._read_anew(data)
+            return
         if self._quiet:
             self._quiet += len(data)
             if self._quiet > MAX_HEADERS + len(data):
-                self._refuse(_header_too_large())
+                self._refuse(header_too_large())
                 return
+        self._parse(data)
+
+    def _again(self, data: bytes, start: int) -> bool:
+        """A whole request with the same head as the one before: the parser, which stands between two, need not see it.
+
+        False where there is more to be said about it.
+        """
+        gateway = self._gateway
+        size = len(data) - start
+        if size > gateway.max_body or gateway.buffered + size > MAX_BUFFERED or self._pending:
+            return False
+        request = self._usual.again(data[start:])
+        try:
+            gateway.check_head(self, request)
+        except ApiError as error:
+            self._refuse(error)
+            return True
+        gateway.buffered += size
+        self._held += size
+        self._take(request)
+        return True
+
+    def _read_anew(self, data: bytes) -> None:
+        """The beginning of a request, or all of it."""
+        before = self._requests
+        self._parse(data)
+        request = self._request
+        usual = self._requests == before + 1 and not self._quiet and request.usual
+        if usual and self._known.learn(data, len(data) - request.length):
+            self._usual = request.pattern()
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -228,9 +221,9 @@ class ClientConnection:
         self._in_head = False
         gateway = self._gateway
         target = request.target
-        request.path = target if b"?" not in target else target.partition(b"?")[0]
+        request.path = target if target.find(b"?") < 0 else target.partition(b"?")[0]
         limit = gateway.body_limit(request)
-        request.problem = _check_head(request, self._headers, limit)
+        request.problem = check_head(request, self._headers, limit)
         if version not in _VERSIONS:
             request.problem = ApiError(505, "HTTP/1.1 is spoken here", code="http_version")
         if request.problem is None and parser.should_upgrade():
@@ -288,6 +281,15 @@ class ClientConnection:
             return
         request = self._request
         chunks = self._chunks
+        self._requests += 1
+        request.usual = (
+            request.problem is None
+            and request.keep_alive
+            and request.http11
+            and request.length > 0
+            and not request.chunked
+            and not request.expects
+        )
         request.held = self._size
         self._held += self._size
         self._size = 0
@@ -414,62 +416,3 @@ def accept(gateway: "Gateway", internal: bool = False) -> asyncio.BaseProtocol:
     made = ClientConnection(gateway)
     made.internal = internal
     return cast(asyncio.BaseProtocol, made)
-
-
-def too_large(limit: int) -> ApiError:
-    return ApiError(413, f"The body is larger than the limit of {limit} bytes", code="request_too_large", close=True)
-
-
-def _header_too_large() -> ApiError:
-    return ApiError(431, "The header is too large", code="header_too_large", close=True)
-
-
-def _check_head(request: HttpRequest, headers: list[tuple[bytes, bytes]], max_body: int) -> ApiError | None:
-    """Note what matters of a head, and say what it forbids: RFC 9112 §6 on framing, RFC 9110 §7.2 on Host."""
-    lengths = hosts = size = 0
-    chunked = False
-    for name, value in headers:
-        size += len(name) + len(value)
-        check = _CHECKED.get(name)
-        if check is None:
-            continue
-        if check == 1:
-            if request.authorization:
-                return ApiError(400, "There are two Authorization headers", code="ambiguous_authorization")
-            request.authorization = value
-        elif check == 2:
-            lengths += 1
-            if not value.isdigit():
-                return ApiError(400, "Content-Length is not a number", code="malformed_http")
-            request.length = int(value) if len(value) < 19 else 1 << 62
-            if request.length > max_body:
-                return too_large(max_body)
-        elif check == 3:
-            hosts += 1
-            if _HOST.match(value) is None:
-                return ApiError(400, "The Host header is not a host and port", code="bad_host")
-        elif check == 4:
-            if value.lower() != b"chunked" or chunked:
-                return ApiError(501, "Only the transfer encoding 'chunked' is known here", code="unknown_encoding")
-            chunked = request.chunked = True
-        elif check == 5:
-            if value.lower() != b"identity":
-                return ApiError(415, "Compressed bodies are not taken: send it plain", code="compressed_body")
-        elif check == 7:
-            if _TRACE.match(value) is not None:
-                request.trace = value.decode()
-        elif value.lower() != b"100-continue":
-            return ApiError(417, "Only 'Expect: 100-continue' is known here", code="unknown_expectation")
-        else:
-            request.expects = True
-    if (lengths and chunked) or lengths > 1:
-        return ApiError(400, "Content-Length is given twice, or with Transfer-Encoding", code="ambiguous_length")
-    if chunked and not request.http11:
-        return ApiError(400, "HTTP/1.0 has no Transfer-Encoding", code="malformed_http")
-    if hosts > 1 or (request.http11 and not hosts):
-        return ApiError(400, "Exactly one Host header is needed", code="bad_host")
-    if len(request.target) > MAX_TARGET:
-        return ApiError(414, f"The target is longer than {MAX_TARGET} bytes", code="target_too_long")
-    if size > MAX_HEADERS or len(headers) > MAX_HEADER_COUNT:
-        return _header_too_large()
-    return None

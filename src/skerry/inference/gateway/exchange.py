@@ -71,7 +71,7 @@ class InferenceExchange(Answering):
             admission.take_rate(key, now)
             self._key = key
         self._request = request
-        if not isinstance(request, EmbeddingsRequest) and request.stream:
+        if type(request) is not EmbeddingsRequest and request.stream:
             if ticket is not None:
                 raise ApiError(400, "Rows of batches are not streamed.", code="unsupported_parameter", param="stream")
             self._stream = self._reply.stream = True
@@ -107,7 +107,7 @@ class InferenceExchange(Answering):
         if state.reuse:
             self._by_slot = True
             extra = {name: value for name, value in extra.items() if name != "cache_prompt"}
-        if isinstance(request, EmbeddingsRequest):
+        if type(request) is EmbeddingsRequest:
             request.user = None
         else:
             if not admission.is_plain(request):
@@ -117,7 +117,7 @@ class InferenceExchange(Answering):
                 admission.clean(request)
             if self._stream:
                 request.stream_options = _INCLUDE_USAGE
-            if isinstance(request, ChatRequest) and (request.max_completion_tokens is not None or state.renames_limit):
+            if type(request) is ChatRequest and (request.max_completion_tokens is not None or state.renames_limit):
                 limit = request.max_completion_tokens or request.max_tokens
                 request.max_completion_tokens = request.max_tokens = None
                 setattr(request, profile.max_tokens_field, limit)
@@ -152,8 +152,8 @@ class InferenceExchange(Answering):
                 self._send(replica, now)
                 return
         try:
-            self._came = self._came or now
-            gateway.waiting_room.enter(self, route, self._paid(), self._ticket is not None, self._came)
+            self._came_at = self._came_at or now
+            gateway.waiting_room.enter(self, route, self._paid(), self._ticket is not None, self._came_at)
             self._waiting = True
             self.waits_since = now
         except ApiError as error:
@@ -248,20 +248,30 @@ class InferenceExchange(Answering):
         else:
             self._status = 0
 
-    def upstream_chunks(self, data: bytes) -> bool:
-        """The usual case of a stream that is under way: nothing in it is for us, so it goes on as it came."""
+    def upstream_chunks(self, data: bytes) -> int:
+        """The usual case of a stream: nothing in it is for us, so it goes on as it came."""
         events = self._events
-        if events is None or not self._raw or not self._head_sent:
-            return False
-        payload = events.chunks(data)
-        if payload < 0:
-            return False
-        self._reply.egress += payload
+        if events is None or not self._raw or self._ended:
+            return 0
+        before = events.plain
+        taken = events.chunks(data)
+        if not taken:
+            return 0
+        self._reply.egress += events.plain - before
         client = self._client
         if client.writable:
             client.deadline = self._gateway.tick + self._gateway.silence_seconds
-        client.transport.write(data)
-        return True
+        if taken < len(data):
+            if not self._head_sent:
+                self._note_first()
+            self._out.append(data[:taken])
+        elif self._head_sent:
+            client.transport.write(data)
+        else:
+            self._note_first()
+            self._out.append(data)
+            self._send_events()
+        return taken
 
     def upstream_body(self, data: bytes) -> None:
         if self._ended:
@@ -273,17 +283,27 @@ class InferenceExchange(Answering):
             if self._received > self._gateway.max_answer:
                 self._fail(unavailable("The model's answer is too large", code="answer_too_large"))
             return
-        try:
-            passed = events.feed(data)
-        except BadStream as error:
-            if error.passed:
-                self._send_events(error.passed)
-            self._interrupted(str(error))
+        self._came.append(data)
+
+    def upstream_read(self) -> None:
+        """One write for what came at once: each is a call of the kernel."""
+        events = self._events
+        if events is None or self._ended:
             return
-        if passed:
-            self._send_events(passed)
-        if events.done and not self._ended:
-            self._finish_stream()
+        if self._came:
+            data = self._came[0] if len(self._came) == 1 else b"".join(self._came)
+            self._came = []
+            try:
+                self._keep_events(events.feed(data))
+            except BadStream as error:
+                self._keep_events(error.passed)
+                self._interrupted(str(error))
+                return
+            if events.done:
+                self._finish_stream()
+                return
+        if self._out:
+            self._send_events()
 
     def upstream_done(self) -> None:
         self._upstream = None

@@ -13,13 +13,14 @@ from skerry.inference.gateway import admission
 from skerry.inference.gateway.answering import Answering
 from skerry.inference.gateway.balances import Balances, Bank
 from skerry.inference.gateway.charge import Charge
-from skerry.inference.gateway.connection import ClientConnection, Exchange, HttpRequest
+from skerry.inference.gateway.connection import ClientConnection, Exchange
 from skerry.inference.gateway.content import Content
 from skerry.inference.gateway.errors import ApiError, unavailable
 from skerry.inference.gateway.exchange import InferenceExchange
 from skerry.inference.gateway.kinds import KINDS
 from skerry.inference.gateway.metrics import GatewayMetrics
 from skerry.inference.gateway.passage import UPLOADS, Passage
+from skerry.inference.gateway.request import HttpRequest
 from skerry.inference.gateway.snapshot import Snapshot
 from skerry.inference.gateway.state import KeyState, ReplicaState, RouteState
 from skerry.inference.gateway.tickets import BadTicket, Tickets
@@ -45,6 +46,11 @@ FIRST_BYTE_SECONDS: Final = 60.0
 HOT: Final = {kind.path.encode(): kind for kind in KINDS}
 """Paths answered here."""
 POOL_IDS: Final = 512
+ID_PART: Final = 10
+"""Bytes of an id after its time."""
+_ID_KEEPS: Final = int.from_bytes(b"\x0f\xff\x3f\xff\xff\xff\xff\xff\xff\xff" * POOL_IDS, "big")
+_ID_SETS: Final = int.from_bytes(b"\x70\x00\x80\x00\x00\x00\x00\x00\x00\x00" * POOL_IDS, "big")
+"""Version and variant, RFC 9562."""
 
 Digest = Callable[[bytes], tuple[bytes, ...]]
 AccountsWanted = Callable[[KeyState, Callable[[], None]], None]
@@ -87,7 +93,12 @@ class Gateway:
         self._sealer: ContentSealer | None = sealer
         self._server: Pool = Pool(Address.parse(settings.server_url))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ids: list[bytes] = []
+        self._ids = b""
+        """Random parts of ids to come, one after the other."""
+        self._next_id = 0
+        self._id_time = 0
+        self._id_start = b""
+        """The milliseconds of the last id, as ids begin."""
 
     # --- for connections
     def exchange_for(self, client: ClientConnection, http: HttpRequest) -> Exchange:
@@ -178,10 +189,20 @@ class Gateway:
 
     def new_id(self) -> bytes:
         """16 bytes laid out as a UUIDv7. They need to be unique, not secret."""
-        ids = self._ids
-        if not ids:
-            ids.extend(_random_parts())
-        return (time.time_ns() // 1_000_000).to_bytes(6, "big") + ids.pop()
+        return self.new_id_at(time.time_ns() // 1000)
+
+    def new_id_at(self, now: int) -> bytes:
+        """The same with the time, Unix microseconds."""
+        place = self._next_id
+        if place == len(self._ids):
+            self._ids = _random_parts()
+            place = 0
+        self._next_id = place + ID_PART
+        milliseconds = now // 1000
+        if milliseconds != self._id_time:
+            self._id_time = milliseconds
+            self._id_start = milliseconds.to_bytes(6, "big")
+        return self._id_start + self._ids[place : place + ID_PART]
 
     def new_request_id(self) -> str:
         return self.new_id().hex()
@@ -270,13 +291,10 @@ class Gateway:
             self.log.error("task_failed", exc_info=task.exception())
 
 
-def _random_parts() -> list[bytes]:
+def _random_parts() -> bytes:
     """What follows the time in a UUIDv7, for many of them."""
-    noise = bytearray(os.urandom(10 * POOL_IDS))
-    for start in range(0, len(noise), 10):
-        noise[start] = noise[start] & 0x0F | 0x70
-        noise[start + 2] = noise[start + 2] & 0x3F | 0x80
-    return [bytes(noise[start : start + 10]) for start in range(0, len(noise), 10)]
+    noise = int.from_bytes(os.urandom(ID_PART * POOL_IDS), "big")
+    return (noise & _ID_KEEPS | _ID_SETS).to_bytes(ID_PART * POOL_IDS, "big")
 
 
 def _nothing() -> None:

@@ -4,7 +4,6 @@ Ready for compiling: plain classes with typed attributes, nothing looked up by n
 """
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -30,7 +29,12 @@ class Histogram:
         self.total: float = 0.0
 
     def add(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+        place = 0
+        for bound in self.bounds:
+            if seconds <= bound:
+                break
+            place += 1
+        self.counts[place] += 1
         self.total += seconds
 
     def buckets(self) -> list[tuple[str, float]]:

@@ -3,8 +3,9 @@
 import re
 from typing import TYPE_CHECKING
 
-from skerry.inference.gateway.connection import ClientConnection, Exchange, HttpRequest
+from skerry.inference.gateway.connection import ClientConnection, Exchange
 from skerry.inference.gateway.errors import REASONS, ApiError, unavailable
+from skerry.inference.gateway.request import HttpRequest
 from skerry.inference.gateway.upstream import Pool, UpstreamConnection
 
 if TYPE_CHECKING:

@@ -1,9 +1,12 @@
 """What an answer costs, in exact integers: atto-units (10⁻¹⁸) per token."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from skerry.billing.model import batch_atto
 
+ONE: Final = 10**18
+ZEROS: Final = "0" * 18
 EVENT_BYTES, OTHER_BYTES = 512, 8192
 """What a streamed token's event and the rest of an answer are taken to be at most, where egress has a price."""
 
@@ -67,7 +70,9 @@ class PriceSchedule:
 
 def plain_atto(atto: int) -> str:
     """The amount as a decimal string: 1234 × 10⁻¹⁸ and the like, without exponent or superfluous zeros."""
-    whole, rest = divmod(atto, 10**18)
+    if atto < ONE:
+        return "0." + (ZEROS + str(atto))[-18:].rstrip("0") if atto else "0"
+    whole, rest = divmod(atto, ONE)
     if not rest:
         return str(whole)
     return f"{whole}." + str(rest).zfill(18).rstrip("0")

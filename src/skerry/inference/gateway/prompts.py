@@ -11,10 +11,10 @@ MOST: Final = 64 * 1024
 def beginning(project: str, request: AnyRequest) -> bytes:
     """The project, then what the engine reads first: tools, then messages; or the prompt. Projects never share one."""
     salt = project.encode() + b"\0"
-    if isinstance(request, ChatRequest):
+    if type(request) is ChatRequest:
         tools = encoder.encode(request.tools) if request.tools else b""
         return (salt + tools + encoder.encode(request.messages))[:MOST]
-    if isinstance(request, EmbeddingsRequest):
+    if type(request) is EmbeddingsRequest:
         return salt
     prompt = request.prompt
     if isinstance(prompt, str):

@@ -14,9 +14,13 @@ _DATA: Final = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 
 
 _NEWLINE: Final = 0x0A
+_RETURN: Final = 0x0D
 _QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
 _LEAST_EVENT: Final = 10
 """Bytes of `data: {}` and its end."""
+_LONG_TEXT: Final = 48
+"""Bytes of one token's text above which its event is looked at with care: the compiled loop is for short ones."""
 
 
 class EventStream:
@@ -32,6 +36,11 @@ class EventStream:
         self.usage_event: bytes | None = None
         """The JSON of the chunk with only usage in it; the client gets it at the end, if it asked."""
         self.done = False
+        self.plain: int = 0
+        """Bytes of events that `chunks` let through."""
+        self._before = b""
+        self._after = b""
+        """Of the last plain event, what stood before and after its text."""
 
     def feed(self, data: bytes) -> bytes:
         """Raises BadStream."""
@@ -50,30 +59,61 @@ class EventStream:
     def chunks(self, data: bytes) -> int:
         """The same for whole HTTP chunks of one plain event each, which may go on as they are.
 
-        Bytes of events in them; -1, and nothing is counted, where anything is not so simple.
+        Bytes of `data` that are such chunks: up to the first that is not so simple. Events of one stream differ in
+        little but their text, so what surrounds it is compared with the event before instead of being searched.
         """
-        if self._model is not None or self._buffer or self.done or _is_special(data):
-            return -1
+        if self._model is not None or self._buffer or self.done:
+            return 0
         position = 0
         end = len(data)
-        payload = 0
-        content = 0
+        before = self._before
+        after = self._after
+        head = len(before)
+        rest = len(after)
         while position < end:
-            line = data.find(b"\r\n", position, position + 8)
-            size = _chunk_size(data[position:line]) if line > position else 0
-            start = line + 2
+            start = _chunk_start(data, position, end)
+            if not start:
+                break
+            size = _chunk_size(data, position, start - 2)
             stop = start + size
-            if size < _LEAST_EVENT or stop + 2 > end or data[stop : stop + 2] != b"\r\n":
-                return -1
-            if not data.startswith(b"data: {", start) or data.find(b"\n", start, stop) != stop - 2:
-                return -1
-            if data[stop - 1] != _NEWLINE or data.find(b"\r", start, stop) >= 0:
-                return -1
-            content += _has_content(data, start, stop)
-            payload += size
+            if size < _LEAST_EVENT or stop + 2 > end or data[stop] != _RETURN or data[stop + 1] != _NEWLINE:
+                break
+            if (
+                rest
+                and head + rest < size
+                and data[start : start + head] == before
+                and data[stop - rest : stop] == after
+                and _is_text(data, start + head, stop - rest)
+            ):
+                self.content += 1
+            else:
+                if not self._take(data[start:stop]):
+                    break
+                before = self._before
+                after = self._after
+                head = len(before)
+                rest = len(after)
+            self.plain += size
             position = stop + 2
-        self.content += content
-        return payload
+        return position
+
+    def _take(self, event: bytes) -> bool:
+        """Count a chunk's payload if it is one plain event, and remember how it looks."""
+        if not event.startswith(b"data: {") or event.find(b"\n") != len(event) - 2 or not event.endswith(b"\n\n"):
+            return False
+        if event.find(b"\r") >= 0 or _is_special(event):
+            return False
+        text = _CONTENT.search(event)
+        self._after = b""
+        if text is None:
+            return True
+        self.content += 1
+        begin = text.end()
+        end = event.find(b'"', begin)
+        if end > begin and event[end - 1] != _BACKSLASH:
+            self._before = event[:begin]
+            self._after = event[end:]
+        return True
 
     def _feed_events(self, data: bytes) -> bytes:
         passed: list[bytes] = []
@@ -102,7 +142,7 @@ class EventStream:
         if payload.strip() == b"[DONE]":
             self.done = True
             return b""
-        if b'"usage"' in payload or b'"error"' in payload:
+        if payload.find(b'"usage"') >= 0 or payload.find(b'"error"') >= 0:
             try:
                 chunk = chunk_decoder.decode(payload)
             except msgspec.MsgspecError as error:
@@ -124,35 +164,65 @@ class EventStream:
 
 def _is_plain(data: bytes) -> bool:
     """Whether these are whole events of one line `data: …` each, as we write them ourselves."""
-    if not (data.startswith(b"data: ") and data.endswith(b"\n\n")) or b"\r" in data:
+    if not (data.startswith(b"data: ") and data.endswith(b"\n\n")) or data.find(b"\r") >= 0:
         return False
     if data.find(b"\n") == len(data) - 2:
         return len(data) > 8
     events = data.count(b"\n\n")
-    return data.count(b"\n") == 2 * events and data.count(b"\n\ndata: ") == events - 1 and b"data: \n" not in data
+    return data.count(b"\n") == 2 * events and data.count(b"\n\ndata: ") == events - 1 and data.find(b"data: \n") < 0
 
 
 def _is_special(data: bytes) -> bool:
-    """Whether something in it is for us: usage, the end, an error."""
-    if b"[DONE]" in data or b'"error"' in data:
+    """Whether something in it is for us: usage, the end, an error.
+
+    `find`, since `in` first tries the needle as a number, and raises and catches an exception for it.
+    """
+    if data.find(b"[DONE]") >= 0 or data.find(b'"error"') >= 0:
         return True
-    if b'"usage"' not in data:
+    if data.find(b'"usage"') < 0:
         return False
     # Some engines say in each chunk that there is none yet.
     return data.count(b'"usage"') != data.count(b'"usage":null') + data.count(b'"usage": null')
 
 
-def _chunk_size(digits: bytes) -> int:
-    """0 where it is not a plain hexadecimal number."""
-    if not digits or digits.strip(b"0123456789abcdefABCDEF"):
-        return 0
-    return int(digits, 16)
+def _chunk_start(data: bytes, position: int, end: int) -> int:
+    """Where the payload of the chunk at `position` begins; 0 where there is no plain line with its size."""
+    place = position
+    last = min(end - 1, position + 8)
+    while place < last:
+        if data[place] == _RETURN:
+            return place + 2 if data[place + 1] == _NEWLINE else 0
+        place += 1
+    return 0
+
+
+def _chunk_size(data: bytes, start: int, stop: int) -> int:
+    """The hexadecimal number there; 0 where it is none."""
+    size = 0
+    for place in range(start, stop):
+        digit = data[place]
+        if 0x30 <= digit <= 0x39:
+            size = size * 16 + digit - 0x30
+        elif 0x61 <= digit <= 0x66:
+            size = size * 16 + digit - 0x57
+        elif 0x41 <= digit <= 0x46:
+            size = size * 16 + digit - 0x37
+        else:
+            return 0
+    return size
+
+
+def _is_text(data: bytes, start: int, stop: int) -> bool:
+    """Whether this is the inside of one JSON string, on one line, as far as events are concerned; and short."""
+    if stop - start > _LONG_TEXT:
+        return False
+    return all(data[place] not in (_QUOTE, _NEWLINE, _RETURN) for place in range(start, stop))
 
 
 def _has_content(data: bytes, start: int, stop: int) -> int:
     """1 where an event carries text. The common spelling needs no regular expression."""
     at = data.find(b'"content":"', start, stop)
-    if at >= 0 and data[at + 11] != _QUOTE:
+    if 0 <= at < stop - 11 and data[at + 11] != _QUOTE:
         return 1
     return 1 if _CONTENT.search(data, start, stop) is not None else 0
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import httptools
 from mypy_extensions import mypyc_attr
 
+from skerry.inference.gateway.repeats import KnownHead
+
 MAX_IDLE = 256
 MAX_HEAD = 64 * 1024
 CONNECT_SECONDS = 5.0
@@ -24,9 +26,14 @@ class Handler:
     def upstream_body(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def upstream_chunks(self, data: bytes) -> bool:
-        """Whole chunks of a body, framing included, as they came. False: they are wanted as a body instead."""
-        return False
+    def upstream_chunks(self, data: bytes) -> int:
+        """A chunked body with its framing, as it came. Bytes that were taken, all of them whole chunks: the rest is
+        wanted as a body.
+        """
+        return 0
+
+    def upstream_read(self) -> None:
+        """What came at once has been handed over: the time to send on what was made of it."""
 
     def upstream_done(self) -> None:
         raise NotImplementedError
@@ -70,9 +77,10 @@ class Address:
 class UpstreamConnection:
     """One connection: asyncio's protocol, and the callbacks of its parser.
 
-    In the middle of a chunked answer, chunks that arrive whole are offered as they are (`Handler.upstream_chunks`):
-    a token of a stream is then neither parsed nor framed again. The parser does not miss them: it stands between two
-    chunks before and after.
+    The parser is spared what it need not see, and misses nothing. In a chunked answer, chunks that arrive whole are
+    offered as they are (`Handler.upstream_chunks`): a token of a stream is then neither parsed nor framed again, and
+    the parser stands between two chunks before and after. A whole answer whose head is the one before it again
+    (`KnownHead`) is not parsed at all: the parser stands between two answers.
     """
 
     def __init__(self, pool: "Pool") -> None:
@@ -90,6 +98,9 @@ class UpstreamConnection:
         self._headers: list[tuple[bytes, bytes]] = []
         self._answered = False
         self._delimited = False
+        self._chunked = False
+        self._plain = False
+        """Whether it is an answer like most, in one piece: the connection lives on."""
         self._keep = True
         self._complete = False
         """Whether the answer is whole."""
@@ -97,6 +108,9 @@ class UpstreamConnection:
         """Whether more came after it: then nothing here can be trusted."""
         self._between = False
         """Whether the parser stands between two chunks of a body."""
+        self._known = KnownHead()
+        self._known_headers: list[tuple[bytes, bytes]] = []
+        """What that head says, but for the length."""
         self._quiet = 0
         """Bytes of an incomplete answer since the last that belong to its body: head, chunk extensions, trailers."""
 
@@ -129,21 +143,68 @@ class UpstreamConnection:
             self.pool.distrust()
             self.abandon()
             return
-        if self._between and handler.upstream_chunks(data):
-            return
+        if self._between:
+            taken = handler.upstream_chunks(data)
+            if taken == len(data):
+                return
+            if taken:
+                data = data[taken:]
+            why = self._parse(data)
+        elif self._answered:
+            why = self._parse(data)
+        else:
+            start = self._known.body_of(data)
+            if start:
+                self._again(handler, data, start)
+                return
+            why = self._begin(handler, data)
+        if self.handler is not None:
+            self.handler.upstream_read()
+        if self._complete:
+            self._finish()
+        elif why:
+            self._fail(why)
+
+    def _again(self, handler: Handler, data: bytes, start: int) -> None:
+        """A whole answer with the same head as the one before."""
+        self._answered = self._complete = True
+        handler.upstream_head(200, [*self._known_headers, (b"content-length", b"%d" % (len(data) - start))])
+        if self.handler is not None:
+            handler.upstream_body(data[start:])
+            handler.upstream_read()
+        self._finish()
+
+    def _begin(self, handler: Handler, data: bytes) -> str:
+        """The first bytes of an answer. What is wrong with it, if anything."""
         self._answered = True
+        head = data.find(b"\r\n\r\n") + 4
+        if head < 4 or head == len(data):
+            return self._parse(data)
+        why = self._parse(data[:head])
+        if why or self.handler is None:
+            return why
+        if self._between:
+            taken = handler.upstream_chunks(data[head:])
+            head += taken
+            return self._parse(data[head:]) if head < len(data) else ""
+        plain = self._plain
+        why = self._parse(data[head:])
+        if plain and self._complete and not self._dirty and self._known.learn(data, head):
+            self._known_headers = [pair for pair in self._headers if pair[0] != b"content-length"]
+        return why
+
+    def _parse(self, data: bytes) -> str:
+        """What is wrong with it, if anything."""
         self._quiet += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._complete:
-                self._fail(f"it does not speak HTTP: {error}")
-                return
+                return f"it does not speak HTTP: {error}"
             self._dirty = True
-        if self._complete:
-            self._finish()
-        elif self._quiet > MAX_HEAD + len(data):
-            self._fail("its head, its trailers or a chunk extension are too large")
+        if not self._complete and self._quiet > MAX_HEAD + len(data):
+            return "its head, its trailers or a chunk extension are too large"
+        return ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
@@ -170,19 +231,25 @@ class UpstreamConnection:
             self._dirty = True
             return
         self._headers = []
-        self._delimited = False
+        self._delimited = self._chunked = self._plain = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         self._headers.append((name, value))
-        if name in (b"content-length", b"transfer-encoding"):
+        if name == b"content-length":
             self._delimited = True
+        elif name == b"transfer-encoding":
+            self._delimited = True
+            self._chunked = value.lower() == b"chunked"
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200 or self._dirty:
             return
         self._keep = self._parser.should_keep_alive()
+        self._plain = self._keep and status == 200 and not self._chunked
+        # What follows such a head is chunks, which is as good as standing between two.
+        self._between = self._chunked and status == 200
         if self.handler is not None:
             self.handler.upstream_head(status, self._headers)
 

@@ -6,7 +6,7 @@ knows by another name is rewritten in `translate`.
 """
 
 import re
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -160,6 +160,7 @@ class Sampling(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=T
     service_tier: Literal["auto", "default"] | None = None
 
 
+@final
 class ChatRequest(Sampling, kw_only=True):
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: Count | None = None
@@ -178,6 +179,7 @@ class ChatRequest(Sampling, kw_only=True):
     function_call: Any = None
 
 
+@final
 class CompletionRequest(Sampling, kw_only=True):
     prompt: str | list[str | int | list[int]] = ""
     """One text, texts, one list of token ids, or several of them."""
@@ -187,6 +189,7 @@ class CompletionRequest(Sampling, kw_only=True):
     best_of: Choices | None = None
 
 
+@final
 class EmbeddingsRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     never: ClassVar[None] = None
     model: Annotated[str, Meta(min_length=1, max_length=256)]

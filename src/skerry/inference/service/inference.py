@@ -11,7 +11,7 @@ from skerry.artifacts.service import Catalogue
 from skerry.db.database import Database, Tx
 from skerry.db.notify import ROUTES, WORK, notify
 from skerry.identity.model import Principal
-from skerry.inference.engines.base import Driver, Task
+from skerry.inference.engines.base import Driver, EngineProfile, PrefixCache, Task
 from skerry.inference.errors import UnknownEndpoint
 from skerry.inference.model import (
     CallableModel,
@@ -270,6 +270,7 @@ class Inference:
             return None
 
     def _route(self, endpoint: Endpoint, model: Model, ready: list[tuple[Replica, str]]) -> Route:
+        profile = self.drivers[model.engine].profile(model)
         return Route(
             name=endpoint.name,
             endpoint=endpoint.id,
@@ -277,7 +278,7 @@ class Inference:
             model_name=model.name,
             project=None if endpoint.shared else endpoint.project,
             context_length=model.context_length,
-            profile=self.drivers[model.engine].profile(model),
+            profile=profile,
             upstream_model=model.upstream_model,
             site=next((replica.site for replica, _ in ready if replica.site), self.site),
             capacity_class=endpoint.capacity_class,
@@ -289,18 +290,26 @@ class Inference:
                 for replica, key in ready
             ),
             policy=endpoint.policy,
-            per_replica=_per_replica(endpoint, model, ready),
+            per_replica=_per_replica(endpoint, model, profile, ready),
             wakes=endpoint.desired is Desired.RUN and endpoint.parked_at is None and model.here,
             queue_seconds=endpoint.queue_seconds,
         )
 
 
-def _per_replica(endpoint: Endpoint, model: Model, ready: list[tuple[Replica, str]]) -> int | None:
+def _per_replica(
+    endpoint: Endpoint, model: Model, profile: EngineProfile, ready: list[tuple[Replica, str]]
+) -> int | None:
     """An upstream is sent no more than its target. One of ours is always given work for all its slots: the target says
-    when there should be another one, and only where it is more than the slots do requests queue inside."""
+    when there should be another one, and only where it is more than the slots do requests queue inside.
+
+    Never inside an engine that keeps prompts by slot: two projects' requests behind each other on one slot could arrive
+    in the other order, and one would find the other's prompt there (I12). They queue at the gateway instead.
+    """
     target = endpoint.target_concurrency
     if target is None or model.engine is EngineKind.EXTERNAL:
         return target
+    if profile.prefix_cache is PrefixCache.SLOTS:
+        return None
     return target if all(target > replica.slots for replica, _ in ready) else None
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from skerry.db.database import Tx
 from skerry.kernel.ids import ProjectId
-from skerry.metering.model import BATCHED, Meter, UsageQuery, UsageSum
+from skerry.metering.model import BATCHED, RESERVATION, Meter, UsageQuery, UsageSum
 from skerry.metering.rules import HOUR, bucket_window, split_hours
 from skerry.metering.tables import usage_dims, usage_facts, usage_rollups
 
@@ -43,6 +43,7 @@ class UsageQueries:
         cuts: Sequence[datetime] = (),
         *,
         project_name: str = "",
+        resource: str | None = None,
         after: tuple[datetime, tuple[str, ...]] | None = None,
         limit: int | None = None,
     ) -> list[UsageSum]:
@@ -51,7 +52,7 @@ class UsageQueries:
         `cuts` are sorted and inside the window. An hour with a cut inside is answered from its facts. A fact belongs to
         the segment of its last instant, as it belongs to the hour of it: what ended at the cut came before it.
         """
-        sums = _sums(project, project_name or project, query, cuts).subquery()
+        sums = _sums(project, project_name or project, query, cuts, resource).subquery()
         groups = [func.coalesce(sums.c[f"g{n}"], "") for n in range(len(query.group_by))]
         texts = [text.collate("C") for text in (sums.c.meter, *groups)]
         page = select(sums).order_by(sums.c.bucket, *texts, sums.c.segment).limit(limit)
@@ -60,13 +61,22 @@ class UsageQueries:
         return [_usage_sum(row, query) for row in await tx.execute(page)]
 
 
-def _sums(project: ProjectId, project_name: str, query: UsageQuery, cuts: Sequence[datetime]) -> Select[Any]:
+def _sums(
+    project: ProjectId, project_name: str, query: UsageQuery, cuts: Sequence[datetime], resource: str | None
+) -> Select[Any]:
     """Quantities by bucket, segment, meter and `g0`, `g1` … for the names grouped by."""
-    pieces = union_all(_from_rollups(project, query, cuts), _from_facts(project, query, cuts)).subquery()
+    rollups, facts = _from_rollups(project, query, cuts), _from_facts(project, query, cuts)
+    if resource is not None:
+        rollups = rollups.where(usage_rollups.c.resource == resource)
+        facts = facts.where(usage_facts.c.resource == resource)
+    pieces = union_all(rollups, facts).subquery()
     # Summed by the hash of the dims first: that is what makes many rows few, and the names are looked up once each.
     coarse = [pieces.c.bucket, pieces.c.segment, pieces.c.meter, pieces.c.dims]
     if "resource" in query.group_by:
         coarse.append(pieces.c.resource)
+    if RESERVATION in query.group_by:
+        reserved = pieces.c.meter == Meter.NODE_SECONDS_RESERVED.value
+        coarse.append(case((reserved, pieces.c.resource)).label(RESERVATION))
     by_dims = select(*coarse, func.sum(pieces.c.quantity).label("quantity")).group_by(*coarse).subquery()
     groups = [_group(name, project_name, by_dims).label(f"g{n}") for n, name in enumerate(query.group_by)]
     keys = [by_dims.c.bucket, by_dims.c.segment, by_dims.c.meter]
@@ -101,8 +111,8 @@ def _pieces(query: UsageQuery, at: ColumnElement[Any], cuts: Sequence[datetime],
 def _group(name: str, project_name: str, sums: Subquery) -> ColumnElement[Any]:
     if name == "project":
         return literal(project_name)
-    if name == "resource":
-        return sums.c.resource
+    if name in ("resource", RESERVATION):
+        return sums.c[name]
     if name == BATCHED:
         return case((usage_dims.c.dims.has_key("batch"), literal("yes")))
     value: ColumnElement[Any] = usage_dims.c.dims[name].astext

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -11,11 +13,18 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from skerry.artifacts.files.sweeper import FileSweeper
 from skerry.artifacts.hub.client import Hub
 from skerry.artifacts.hub.fetcher import ModelFetcher
+from skerry.capacity.admission.service import Admission
+from skerry.capacity.binding.reconciler import ReservationReconciler
+from skerry.capacity.binding.sweeper import SECONDS as SWEEP_SECONDS
+from skerry.capacity.binding.sweeper import HoldSweeper
+from skerry.capacity.binding.watching import FleetWatcher
+from skerry.capacity.service.quotes import QUOTES_KEPT
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
+from skerry.compute.delivering import EngineDeliverer, ReservationNews
 from skerry.compute.reconciler import WorkloadReconciler
-from skerry.compute.watching import EngineWatcher, Sweeper
-from skerry.db.database import Database
+from skerry.compute.watching import EngineWatcher, Evictions, Sweeper
+from skerry.db.database import Database, Tx
 from skerry.db.notify import WORK, Listener
 from skerry.inference.batches.reconciler import BatchReconciler
 from skerry.inference.batches.runner import BatchRunner
@@ -25,15 +34,18 @@ from skerry.inference.gateway.tickets import Tickets
 from skerry.inference.probing import HttpProber
 from skerry.inference.reconciler import EndpointReconciler
 from skerry.kernel.errors import Unavailable
+from skerry.kernel.ids import ProjectId
 from skerry.metering.roller import Roller
 from skerry.runtime import telemetry
 from skerry.runtime.outbox import Dispatcher
-from skerry.runtime.reconciler import Loop, Wakes
+from skerry.runtime.reconciler import Loop, Reconciler, Wakes
 from skerry.server.compose import Services, build
 from skerry.server.context import RoleContext
 
 ROLE = "controller"
 HOUSE_SECONDS = 600.0
+RETURN_SECONDS = 5.0
+"""Between looks for nodes that were out of service until a moment that has come."""
 
 Observe = Callable[[str, str, float], None]
 
@@ -56,11 +68,16 @@ async def run(context: RoleContext) -> None:
             *work,
             listener.run(),
             Roller(services.metering).run(context.stopping),
+            services.billing.settling.run(),
             EngineWatcher(db, services.clock, services.engine).run(),
             Sweeper(db, services.engine).run(),
+            Evictions(db, services.clock, services.compute, admission_of(services)).run(),
             FileSweeper(services.files).run(),
+            FleetWatcher(db, services.clock).run(),
             batch_runner(services, wakes, observe).run(),
             _repeat(lambda: _keep_house(services), HOUSE_SECONDS),
+            _repeat(services.fleet.upkeep.bring_back, RETURN_SECONDS),
+            _repeat(HoldSweeper(db, services.capacity.reservations).look, SWEEP_SECONDS),
         )
     ]
     stopping = asyncio.create_task(context.stopping.wait())
@@ -83,7 +100,15 @@ async def run(context: RoleContext) -> None:
 def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # type: ignore[type-arg]
     """All reconcilers there are. `tests/architecture` checks that none is forgotten."""
     changes = Changes(services.events, services.outbox)
-    advance = Advance(services.clock, changes, services.fleet, services.metering, random.Random())
+    advance = Advance(
+        services.clock,
+        changes,
+        services.fleet,
+        services.metering,
+        random.Random(),
+        admission=admission_of(services),
+        jurisdictions=lambda tx, project: _jurisdictions(services, tx, project),
+    )
     workloads = WorkloadReconciler(services.db, services.clock, services.keyring, services.compute.engines, advance)
     endpoints = EndpointReconciler(services.inference, services.compute, HttpProber())
     batches = BatchReconciler(services.batches)
@@ -96,11 +121,49 @@ def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # 
         keep_free=settings.models_keep_free_bytes,
         engines=services.catalogue.engines,
     )
-    outbox = Dispatcher(services.db, services.clock, {"workload": services.inference.workload_changed})
+    reservations = ReservationReconciler(
+        services.db,
+        services.clock,
+        services.fleet,
+        services.events,
+        services.outbox,
+        services.metering,
+        EngineDeliverer(services.compute.engines),
+        lead=timedelta(seconds=settings.bind_lead_seconds),
+        notice=timedelta(seconds=settings.spot_notice_seconds),
+        settlement=services.billing.reserved,
+    )
+    told = ReservationNews(services.db, services.clock).changed
+    outbox = Dispatcher(
+        services.db, services.clock, {"workload": services.inference.workload_changed, "reservation": told}
+    )
+    every: list[tuple[Reconciler[Any, Any], float]] = [
+        (workloads, 1.0),
+        (endpoints, 1.0),
+        (outbox, 1.0),
+        (reservations, 1.0),
+        (batches, 2.0),
+        (fetcher, 5.0),
+    ]
     return [
         Loop(reconciler, wake=wakes.event(reconciler.kind), poll_seconds=seconds, observe=observe)
-        for reconciler, seconds in ((workloads, 1.0), (endpoints, 1.0), (outbox, 1.0), (batches, 2.0), (fetcher, 5.0))
+        for reconciler, seconds in every
     ]
+
+
+def admission_of(services: Services) -> Admission:
+    """Who may run now; the same ledger as reservations."""
+    settings = services.settings
+    return Admission(
+        services.clock,
+        services.fleet,
+        notice=timedelta(seconds=settings.spot_notice_seconds),
+        horizon=timedelta(days=settings.horizon_days),
+    )
+
+
+async def _jurisdictions(services: Services, tx: Tx, project: ProjectId) -> Sequence[str]:
+    return (await services.identity.project(tx, project)).jurisdictions
 
 
 def batch_runner(services: Services, wakes: Wakes, observe: Observe) -> BatchRunner:
@@ -116,12 +179,15 @@ def batch_runner(services: Services, wakes: Wakes, observe: Observe) -> BatchRun
 
 async def _keep_house(services: Services) -> None:
     await services.requests.keep_house()
+    await services.fleet.upkeep.keep_house()
     async with services.db.transaction() as tx:
         await services.billing.balances.keep_house(tx)
         await services.inference.keep_house(tx)
+        await services.capacity.quotes.forget(tx)
+        await services.capacity.changes.forget(tx, services.clock.now() - QUOTES_KEPT)
 
 
-async def _repeat(job: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def _repeat(job: Callable[[], Awaitable[object]], seconds: float) -> None:
     """Again and again. The database may go and come back."""
     log = structlog.get_logger("controller")
     while True:

@@ -17,8 +17,9 @@ import uvicorn.protocols.http.httptools_impl
 from fastapi import FastAPI
 from starlette.types import Message
 
+from skerry.capacity.loading import load
 from skerry.db.database import Database
-from skerry.db.notify import EVENTS, Listener
+from skerry.db.notify import CAPACITY, EVENTS, FLEET, Listener
 from skerry.runtime import telemetry
 from skerry.runtime.secrets import Keyring
 from skerry.runtime.settings import Settings
@@ -41,6 +42,7 @@ LOADED = (encodings.idna, anyio._backends._asyncio, uvicorn.loops.uvloop, uvicor
 
 def preload() -> None:
     """Load everything a request could load, by answering some that need no database."""
+    load()
     nowhere = Path("/nonexistent")
     services = build(
         Settings(home=nowhere, state=nowhere),
@@ -61,17 +63,22 @@ async def run(context: RoleContext) -> None:
     metrics = ServerMetrics()
     server = _Server(_config(create_app(services, settings, metrics)))
     listener = Listener(db.url, [EVENTS], services.feed.hear, services.feed.missed, name="skerry-server-events")
+    live = services.capacity.live
+    leaves = Listener(db.url, [FLEET, CAPACITY], live.hear, live.missed, name="skerry-server-calendar")
     page = await telemetry.serve(metrics.registry, telemetry.socket_path(settings.run, ROLE, os.getpid()))
     try:
         async with asyncio.TaskGroup() as tasks:
             hearing = tasks.create_task(listener.run())
+            watching = tasks.create_task(leaves.run())
+            warming = tasks.create_task(live.prepare())
             serving = tasks.create_task(server.serve(sockets=[context.server_socket or _open(settings)]))
             stopping = tasks.create_task(context.stopping.wait())
-            await asyncio.wait((serving, stopping, hearing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, stopping, hearing, watching), return_when=asyncio.FIRST_COMPLETED)
             services.feed.close()
             server.should_exit = True
             await serving
-            hearing.cancel()
+            for task in (hearing, watching, warming):
+                task.cancel()
             stopping.cancel()
     finally:
         page.close()
