@@ -54,7 +54,6 @@ down:
 
 # In WORKERS processes; plain `pytest` does the same one test after the other (tests/conftest.py says what goes where).
 test: install-dev compile
-	scripts/slurm-packages.sh
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install-dev
