@@ -27,7 +27,10 @@ def config(options: dict) -> AgentConfig:
         state=folder / "state",
         logs=folder / "logs",
         work=folder / "work",
-        nodes=(LocalNode("local-1", 4, 1 << 30, accelerators, shared),),
+        nodes=tuple(
+            LocalNode(f"local-{number}", 4, 1 << 30, accelerators, shared)
+            for number in range(1, options.get("nodes", 1) + 1)
+        ),
         allowed_uids=frozenset(options.get("allowed_uids", [os.getuid()])),
         run_as=RunAs(*options["run_as"]) if options.get("run_as") else None,
         cgroups=cgroup_folders() if options.get("cgroups", True) else {},

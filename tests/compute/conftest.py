@@ -55,6 +55,7 @@ def shared_agent(request: pytest.FixtureRequest, zygote: Zygote, open_tmp: Path)
         folder,
         log_bytes=4096,
         log_parts=2,
+        nodes=4,
         cgroups=request.param == "cgroups",
         plain_loop=request.param != "cgroups",
     ).start()

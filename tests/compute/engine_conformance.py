@@ -3,6 +3,9 @@
 import asyncio
 import signal
 import sys
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,15 +18,22 @@ from skerry.compute.engines.base import (
     Limits,
     NodeCondition,
     NodeNotReady,
+    NodeReservation,
     Placement,
+    ReservationRefused,
     UnknownAttempt,
 )
 from skerry.compute.model import Outcome
 from skerry.kernel.ids import AttemptId, new_id
-from tests.compute.gangs import ended, gang_spec, output, run, shell, state_of, until
+from tests.compute.gangs import ended, gang_spec, output, run, shell, started, state_of, until
+
+ON_SECOND = (Placement("local-2", 1),)
+ON_THREE = (Placement("local-3", 1), Placement("local-1", 2), Placement("local-2", 1))
 
 
 class EngineConformance:
+    """`engine` has four nodes, `local-1` to `local-4`."""
+
     # Starting
 
     async def test_names_itself_and_its_nodes(self, engine: Engine) -> None:
@@ -192,6 +202,106 @@ class EngineConformance:
         assert all(rank.pid is None and rank.end is not None for rank in state.ranks)
         assert state.end is not None and state.end.exit_code == 127
 
+    async def test_ranks_count_through_the_nodes(self, engine: Engine) -> None:
+        spec = shell("echo $SKERRY_RANK of $SKERRY_TASKS", placements=ON_THREE)
+        state = await run(engine, spec)
+        assert state.end is not None and state.end.outcome is Outcome.SUCCEEDED
+        assert [rank.node for rank in state.ranks] == ["local-3", "local-1", "local-1", "local-2"]
+        assert [await output(engine, spec, rank) for rank in range(4)] == [f"{rank} of 4\n" for rank in range(4)]
+
+    async def test_a_rank_that_fails_ends_the_gang_on_all_nodes(self, engine: Engine) -> None:
+        spec = shell("test $SKERRY_RANK = 3 && exit 9; sleep 1000", placements=ON_THREE)
+        state = await run(engine, spec)
+        assert state.end is not None and (state.end.outcome, state.end.exit_code) == (Outcome.FAILED, 9)
+        causes = [rank.end.cause for rank in state.ranks if rank.end]
+        assert causes == [EndCause.PEER_ENDED] * 3 + [EndCause.EXITED]
+        assert not _processes_of(spec.attempt)
+
+    async def test_a_gang_starts_on_all_its_nodes_or_on_none(self, engine: Engine, open_tmp: Path) -> None:
+        trace = open_tmp / new_id("trace")
+        await engine.drain("local-2", "a fan is loud")
+        try:
+            with pytest.raises(NodeNotReady, match="a fan is loud"):
+                await engine.submit(shell(f"touch {trace}", placements=ON_THREE))
+        finally:
+            await engine.resume("local-2")
+        state = await run(engine, gang_spec("/no/such/program", placements=ON_THREE))
+        assert state.end is not None and state.end.exit_code == 127
+        assert all(rank.pid is None and rank.end is not None for rank in state.ranks)
+        assert not trace.exists()
+
+    async def test_cancel_ends_a_gang_on_all_its_nodes(self, engine: Engine) -> None:
+        spec = shell("trap '' TERM; (setsid sleep 1000 &); sleep 1001", placements=ON_THREE)
+        await started(engine, spec)
+        await engine.cancel(spec.attempt, 0.1)
+        state = await ended(engine, spec)
+        assert state.end is not None and state.end.outcome is Outcome.CANCELLED
+        assert not _processes_of(spec.attempt)
+
+    # Reservations
+
+    async def test_a_reservation_has_the_nodes_it_was_asked_for(self, engine: Engine) -> None:
+        wanted = _reservation("local-2", "local-4")
+        await engine.reserve(wanted)
+        try:
+            await engine.reserve(wanted)
+            (made,) = [one for one in await engine.reservations() if one.name == wanted.name]
+            assert sorted(made.nodes) == ["local-2", "local-4"] and made.end == wanted.end
+            for other in (
+                replace(wanted, nodes=("local-2",)),
+                replace(wanted, name="sk_other", nodes=("local-1", "local-2")),
+            ):
+                with pytest.raises(ReservationRefused):
+                    await engine.reserve(other)
+            assert [one.name for one in await engine.reservations()] == [wanted.name], "none in part"
+        finally:
+            await engine.release(wanted.name)
+        await engine.release(wanted.name)
+        assert not await engine.reservations()
+
+    async def test_a_reservation_of_an_unknown_node_is_refused_whole(self, engine: Engine) -> None:
+        with pytest.raises(NodeNotReady):
+            await engine.reserve(_reservation("local-2", "nowhere"))
+        assert not await engine.reservations()
+
+    async def test_only_who_names_a_reservation_runs_inside_it(self, engine: Engine, open_tmp: Path) -> None:
+        wanted, trace = _reservation("local-2"), open_tmp / new_id("trace")
+        with pytest.raises(ReservationRefused):
+            await engine.submit(shell("exit 0", placements=ON_SECOND, reservation=wanted.name))
+        await engine.reserve(wanted)
+        try:
+            outsider = shell(f"touch {trace}", placements=ON_SECOND)
+            with suppress(NodeNotReady):  # or it is queued
+                await engine.submit(outsider)
+            state = await run(engine, shell("exit 0", placements=ON_SECOND, reservation=wanted.name))
+            assert state.end is not None and state.end.outcome is Outcome.SUCCEEDED
+            assert not trace.exists()
+            await engine.cancel(outsider.attempt, 0)
+        finally:
+            await engine.release(wanted.name)
+
+    # Fencing
+
+    async def test_fencing_ends_all_on_a_node_and_nothing_beside_it(self, engine: Engine) -> None:
+        alone, gang = shell("trap '' TERM; sleep 1000", placements=ON_SECOND), shell("sleep 1001", placements=ON_THREE)
+        beside = shell("sleep 1002")
+        for spec in (alone, gang, beside):
+            await started(engine, spec)
+        await engine.fence("local-2", "it smells burnt")
+        try:
+            assert not _processes_of(alone.attempt)
+            for spec in (alone, gang):
+                state = await ended(engine, spec)
+                assert state.end is not None and state.end.outcome is Outcome.LOST
+            state = await state_of(engine, beside)
+            assert state is not None and state.status is GangStatus.RUNNING
+            node = next(node for node in await engine.nodes() if node.name == "local-2")
+            assert (node.condition, node.reason) == (NodeCondition.DRAINED, "it smells burnt")
+        finally:
+            await engine.resume("local-2")
+        with pytest.raises(NodeNotReady):
+            await engine.fence("nowhere", "")
+
     # What a task gets
 
     async def test_the_environment_is_an_allow_list(self, engine: Engine) -> None:
@@ -200,7 +310,8 @@ class EngineConformance:
         lines = dict(line.split("=", 1) for line in (await output(engine, spec)).splitlines())
         assert lines["GREETING"] == "hello"
         assert lines["SKERRY_RANK"] == "0", "what Skerry sets stays"
-        ours = {"PATH", "LANG", "HOME", "SKERRY_ENGINE", "SKERRY_ATTEMPT", "SKERRY_RANK", "SKERRY_TASKS"}
+        gpus = set() if (await engine.nodes())[0].shared else {"CUDA_VISIBLE_DEVICES"}
+        ours = gpus | {"PATH", "LANG", "HOME", "SKERRY_ENGINE", "SKERRY_ATTEMPT", "SKERRY_RANK", "SKERRY_TASKS"}
         assert set(lines) == ours | {"SKERRY_REPORT", "SKERRY_FILES", "GREETING"}
 
     async def test_secret_files_are_private_and_go_with_the_task(self, engine: Engine) -> None:
@@ -228,14 +339,14 @@ class EngineConformance:
         assert (await ended(engine, spec)).ranks[0].report == {"address": 2}
 
     async def test_a_report_that_is_no_small_json_object_is_ignored(self, engine: Engine) -> None:
-        for script in (
+        scripts = (
             "echo '[1]' > $SKERRY_REPORT",
             "ln -s /etc/passwd $SKERRY_REPORT",
             "mkfifo $SKERRY_REPORT",
             "head -c 100000 /dev/zero > $SKERRY_REPORT",
-        ):
-            state = await run(engine, shell(f"{script}; sleep 0.1"))
-            assert state.ranks[0].report is None, script
+        )
+        states = await asyncio.gather(*(run(engine, shell(f"{script}; sleep 0.1")) for script in scripts))
+        assert [state.ranks[0].report for state in states] == [None] * len(scripts)
 
     # Logs
 
@@ -263,7 +374,7 @@ class EngineConformance:
     async def test_a_drained_node_takes_nothing_new_and_keeps_what_it_has(self, engine: Engine) -> None:
         node = (await engine.nodes())[0].name
         running = shell("sleep 1000")
-        await engine.submit(running)
+        await started(engine, running)
         await engine.drain(node, "a fan is loud")
         try:
             state = next(n for n in await engine.nodes() if n.name == node)
@@ -283,7 +394,9 @@ class EngineConformance:
         waiting = asyncio.create_task(engine.events(start.cursor, 10))
         await engine.submit(spec)
         batch = await waiting
-        assert spec.attempt in batch.attempts and not batch.reset
+        while spec.attempt not in batch.attempts:  # an earlier test's attempts may still be on their way out
+            assert batch.attempts and not batch.reset
+            batch = await engine.events(batch.cursor, 10)
         await ended(engine, spec)
 
         async def quiet() -> bool:
@@ -301,6 +414,12 @@ class EngineConformance:
         known = await engine.known()
         assert {spec.attempt for spec in specs} <= set(known)
         assert AttemptId(new_id("att")) not in await engine.observe([AttemptId(new_id("att"))])
+
+
+def _reservation(*nodes: str) -> NodeReservation:
+    """For the next hour."""
+    begin = datetime.now(UTC).replace(microsecond=0)
+    return NodeReservation(new_id("sk"), nodes, begin, begin + timedelta(hours=1))
 
 
 async def _has(engine: Engine, spec, text: str) -> bool:

@@ -12,7 +12,7 @@ from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId, new_id
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], Awaitable[T]], seconds: float = 30.0) -> T:
+async def until(condition: Callable[[], Awaitable[T]], seconds: float = 60.0) -> T:
     """The first true answer of `condition`, asked again and again."""
     deadline = monotonic() + seconds
     while True:
@@ -42,7 +42,7 @@ async def state_of(engine: Engine, spec: GangSpec) -> GangState | None:
     return (await engine.observe([spec.attempt])).get(spec.attempt)
 
 
-async def ended(engine: Engine, spec: GangSpec, seconds: float = 30.0) -> GangState:
+async def ended(engine: Engine, spec: GangSpec, seconds: float = 60.0) -> GangState:
     async def has_ended() -> GangState | None:
         state = await state_of(engine, spec)
         assert state is not None, "the engine does not know it"
@@ -51,7 +51,19 @@ async def ended(engine: Engine, spec: GangSpec, seconds: float = 30.0) -> GangSt
     return await until(has_ended, seconds)
 
 
-async def run(engine: Engine, spec: GangSpec, seconds: float = 30.0) -> GangState:
+async def started(engine: Engine, spec: GangSpec) -> GangState:
+    """Submit it, and wait until all its ranks run."""
+    await engine.submit(spec)
+
+    async def runs() -> GangState | None:
+        state = await state_of(engine, spec)
+        assert state is not None and state.status is not GangStatus.ENDED, state
+        return state if state.ranks and all(rank.started_at for rank in state.ranks) else None
+
+    return await until(runs)
+
+
+async def run(engine: Engine, spec: GangSpec, seconds: float = 60.0) -> GangState:
     await engine.submit(spec)
     return await ended(engine, spec, seconds)
 

@@ -117,6 +117,20 @@ class Settings:
     """GPUs of one vLLM replica, tensor parallel over all of them."""
     vllm_tool_parser: str | None = None
     """Name of vLLM's parser of tool calls, such as `hermes`; unset: no `tools`."""
+    compute_engine: str = "embedded"
+    """What starts work: `embedded` (this machine) or `slurm` (a fleet); `skerry up --engine` sets it."""
+    slurm_partition: str = ""
+    """The partition whose nodes are the fleet."""
+    slurm_shared: Path | None = None
+    """A folder that this machine and all nodes see under the same path."""
+    slurm_conf: Path | None = None
+    """slurm.conf, where it is not in Slurm's own place."""
+    slurm_work: Path | None = None
+    """On each node: where tasks work; default `/var/lib/skerry/slurm`."""
+    slurm_options: str = ""
+    """More for `sbatch`, such as `--account=skerry --qos=normal`."""
+    slurm_fence: str = ""
+    """A command that sees to it that nothing runs on a node, its last argument, any more: one that cuts its power."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
@@ -190,6 +204,8 @@ def _check(settings: Settings) -> None:
         raise BadSetting("SKERRY_TLS_CERT and SKERRY_TLS_KEY belong together: set both, or neither")
     if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
         raise BadSetting(f"SKERRY_PUBLIC_URL={settings.public_url!r} does not begin with http:// or https://")
+    if settings.compute_engine not in ("embedded", "slurm"):
+        raise BadSetting(f"SKERRY_COMPUTE_ENGINE={settings.compute_engine!r} is neither embedded nor slurm")
     for name in ("bind_lead_seconds", "spot_notice_seconds"):
         if getattr(settings, name) < 0:
             raise BadSetting(f"SKERRY_{name.upper()}={getattr(settings, name)} must not be less than 0")

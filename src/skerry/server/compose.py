@@ -18,7 +18,8 @@ from skerry.billing.service import Billing, KeyBudgets
 from skerry.capacity import routes as capacity_routes
 from skerry.capacity.service import Capacity, CapacityPolicy, HoldLimits, QuoteTerms
 from skerry.compute import routes as compute_routes
-from skerry.compute.engines.embedded.client import EmbeddedEngine
+from skerry.compute.engines.base import Engine
+from skerry.compute.engines.select import client_of
 from skerry.compute.service import Compute
 from skerry.db.database import Database
 from skerry.fleet import routes as fleet_routes
@@ -76,7 +77,7 @@ class Services:
     capacity: Capacity
     catalogue: Catalogue
     files: Files
-    engine: EmbeddedEngine
+    engine: Engine
     compute: Compute
     inference: Inference
     endpoints: Endpoints
@@ -97,7 +98,7 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
     billing = Billing(
         db, clock, events, identity, metering, homes=identity, credit_limit=Decimal(settings.credit_limit)
     )
-    engine = EmbeddedEngine(settings.agent_socket)
+    engine = client_of(settings.compute_engine, settings.agent_socket)
     compute = Compute(db, clock, keyring, events, outbox, {engine.name: engine})
     drivers = _drivers(settings)
     catalogue = Catalogue(

@@ -197,6 +197,7 @@ class Launcher:
             "SKERRY_PORT": str(self.settings.port),
             "SKERRY_TLS_CERT": str(self.settings.tls_cert or ""),
             "SKERRY_TLS_KEY": str(self.settings.tls_key or ""),
+            "SKERRY_COMPUTE_ENGINE": self.settings.compute_engine,
             PARENT: str(os.getpid()),
             ROLES_HERE: ",".join(self.options.roles),
             roles.VIRTUAL_NODES: str(self.options.virtual_nodes),

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--detach", action="store_true")
-    parser.add_argument("--engine", choices=["embedded", "slurm"], default="embedded")
+    parser.add_argument("--engine", choices=["embedded", "slurm"])
     parser.add_argument("--virtual-nodes", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     return parser
@@ -73,8 +73,9 @@ def _settings(given: argparse.Namespace) -> Settings:
         raise BadSetting("--tls-cert and --tls-key belong together: give both, or neither")
     if not 0 < settings.port < 65536:
         raise BadSetting(f"--port {settings.port} is not a port: choose one from 1 to 65535")
-    if given.engine != "embedded":
-        raise BadSetting("--engine slurm is not in this version: it runs on one machine, with --engine embedded")
+    settings = replace(settings, compute_engine=given.engine or settings.compute_engine)
+    if settings.compute_engine == "slurm" and not (settings.slurm_partition and settings.slurm_shared):
+        raise BadSetting("--engine slurm needs SKERRY_SLURM_PARTITION and SKERRY_SLURM_SHARED: see run-on-slurm")
     if given.virtual_nodes != 1:
         raise BadSetting("--virtual-nodes comes with clusters; this version runs one node")
     return settings
@@ -85,7 +86,9 @@ def _launch(settings: Settings, given: argparse.Namespace) -> int:
 
     progress = os.environ.pop(PROGRESS_FD, None)
     say = launcher.say_json(int(progress)) if progress else launcher.say_plain
-    options = launcher.Options(APART.get(given.command, launcher.ALL_ROLES), given.engine, given.virtual_nodes)
+    options = launcher.Options(
+        APART.get(given.command, launcher.ALL_ROLES), settings.compute_engine, given.virtual_nodes
+    )
     try:
         launcher.Launcher(settings, options, say).run()
     except launcher.CannotStart as error:
@@ -107,7 +110,8 @@ def _detach(settings: Settings, given: argparse.Namespace) -> int:
     except OSError as error:
         return _fail(f"{settings.home} cannot be used: {error.strerror}")
     reader, writer = os.pipe()
-    arguments = [given.command, "--host", settings.host, "--port", str(settings.port), "--engine", given.engine]
+    arguments = [given.command, "--host", settings.host, "--port", str(settings.port)]
+    arguments += ["--engine", settings.compute_engine]
     if settings.tls_cert is not None:
         arguments += ["--tls-cert", str(settings.tls_cert), "--tls-key", str(settings.tls_key)]
     with log_file.open("ab") as log:

@@ -48,6 +48,18 @@ class BadGang(EngineRefused):
     code = "bad_gang"
 
 
+class ReservationRefused(EngineRefused):
+    """The nodes cannot be set aside as asked: not all of them, not for all of the window, or not at all."""
+
+    code = "reservation_refused"
+
+
+class NotFenced(EngineRefused):
+    """It could not be proved that nothing runs on the node any more: it must not be handed out again."""
+
+    code = "not_fenced"
+
+
 class NodeCondition(StrEnum):
     """Whether a node takes work, as its engine sees it."""
 
@@ -114,6 +126,16 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeReservation:
+    """Whole nodes set aside from `start` to `end`: meanwhile only gangs that name it run there."""
+
+    name: str
+    nodes: tuple[str, ...]
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """A node, the tasks that run on it (ranks count through the placements in order), and their accelerators."""
 
@@ -147,6 +169,10 @@ class GangSpec:
     limits: Limits = field(default_factory=Limits)
     drop: Drop = Drop.BEFORE_EXEC
     grace_seconds: float = 10.0
+    reservation: str | None = None
+    """Name of the engine's reservation inside which it runs."""
+    max_seconds: int | None = None
+    """The caller ends it by then. An engine that queues sees from it what fits in before a reservation."""
 
     @property
     def tasks(self) -> int:
@@ -263,6 +289,29 @@ class Engine(Protocol):
         ...
 
     async def resume(self, node: str) -> None: ...
+
+    async def reserve(self, reservation: NodeReservation) -> None:
+        """Set these nodes aside, all of them or none; what was made is read back and compared. Again: no change.
+
+        Raises ReservationRefused, also where the name is taken by another window or other nodes; NodeNotReady.
+        """
+        ...
+
+    async def release(self, name: str) -> None:
+        """Give the nodes of a reservation back. An unknown name is released already.
+
+        An engine may refuse while something runs inside (ReservationRefused): end that first.
+        """
+        ...
+
+    async def reservations(self) -> Sequence[NodeReservation]: ...
+
+    async def fence(self, node: str, reason: str) -> None:
+        """Drain it, end all that runs on it at once, and return when nothing does. Raises NotFenced, NodeNotReady.
+
+        What it ended is reported as lost. The node stays drained until `resume`.
+        """
+        ...
 
     async def events(self, cursor: str, wait_seconds: float) -> EventBatch:
         """Wait for changes after `cursor` (empty: from now on) for at most so long."""

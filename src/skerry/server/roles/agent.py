@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 import os
+import pwd
+import shlex
 from pathlib import Path
 from typing import Final, Protocol
 
-from skerry.compute.engines.embedded.agent import Agent
 from skerry.compute.engines.embedded.config import AgentConfig, LocalNode
 from skerry.compute.engines.embedded.users import RunAs, can_reach, ensure_user
+from skerry.compute.engines.select import agent_of
+from skerry.compute.engines.slurm.config import SlurmConfig
 from skerry.fleet.discover import cgroup_folders, discover
 from skerry.fleet.model import LOCAL_NODE, Machine
 from skerry.kernel.clock import SystemClock
@@ -36,7 +39,9 @@ class AgentContext(Protocol):
 
 async def run(context: AgentContext) -> None:
     """Serve until `stopping` is set, then end all tasks. Raises AgentRunning, NoSuchUser."""
-    await Agent(configure(context), SystemClock()).run(context.stopping)
+    config = configure(context)
+    slurm = configure_slurm(context.settings, config) if context.settings.compute_engine == "slurm" else None
+    await agent_of(config, SystemClock(), slurm).run(context.stopping)
 
 
 def configure(context: AgentContext) -> AgentConfig:
@@ -52,6 +57,23 @@ def configure(context: AgentContext) -> AgentConfig:
         run_as=run_as,
         lifeline_fd=context.lifeline_fd,
         cgroups=cgroup_folders(),
+    )
+
+
+def configure_slurm(settings: Settings, agent: AgentConfig) -> SlurmConfig:
+    """Jobs belong to whom the agent runs as; their tasks to the user that tasks run as, who must be on all nodes."""
+    assert settings.slurm_shared is not None, "checked at the start"
+    return SlurmConfig(
+        mark=agent.mark,
+        state=agent.state / "slurm",
+        shared=settings.slurm_shared,
+        work=settings.slurm_work or SHARED_STATE / "slurm",
+        partition=settings.slurm_partition,
+        conf=settings.slurm_conf,
+        run_as=agent.run_as,
+        submit_user=pwd.getpwuid(os.geteuid()).pw_name,
+        submit_options=tuple(shlex.split(settings.slurm_options)),
+        fence_command=tuple(shlex.split(settings.slurm_fence)),
     )
 
 

@@ -5,15 +5,26 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from skerry.compute.engines.base import BadGang, EngineRefused, EngineUnavailable, GangSpec
+from skerry.compute.engines.base import (
+    BadGang,
+    Capabilities,
+    EngineRefused,
+    EngineUnavailable,
+    EventBatch,
+    GangSpec,
+    GangState,
+    LogChunk,
+    NodeReservation,
+    NodeState,
+)
 from skerry.compute.engines.embedded import wire
 from skerry.compute.engines.embedded.config import AgentConfig
 from skerry.compute.engines.embedded.roster import LOGGER
@@ -35,13 +46,49 @@ class AgentRunning(RuntimeError):
     """Another agent has this state folder."""
 
 
+class Served(Protocol):
+    """What an agent serves: the verbs of `Engine`, and its own life. `Supervisor` is this machine's."""
+
+    async def capabilities(self) -> Capabilities: ...
+    async def nodes(self) -> Sequence[NodeState]: ...
+    async def submit(self, gang: GangSpec) -> str: ...
+    async def observe(self, attempts: Sequence[AttemptId]) -> Sequence[GangState]: ...
+    async def known(self) -> Sequence[AttemptId]: ...
+    async def logs(self, attempt: AttemptId, rank: int, offset: int, limit: int) -> LogChunk: ...
+    async def signal(self, attempt: AttemptId, number: int) -> None: ...
+    async def cancel(self, attempt: AttemptId, grace_seconds: float) -> None: ...
+    async def forget(self, attempt: AttemptId) -> None: ...
+    async def drain(self, node: str, reason: str) -> None: ...
+    async def resume(self, node: str) -> None: ...
+    async def reserve(self, reservation: NodeReservation) -> None: ...
+    async def release(self, name: str) -> None: ...
+    async def reservations(self) -> Sequence[NodeReservation]: ...
+    async def fence(self, node: str, reason: str) -> None: ...
+    async def events(self, cursor: str, wait_seconds: float) -> EventBatch: ...
+
+    def recover(self) -> None:
+        """Before the first call."""
+
+    async def run(self) -> None:
+        """Until cancelled; raises where it had better be started anew."""
+
+    async def stop(self) -> None:
+        """In order."""
+
+    def abandon(self) -> None:
+        """Let go of all that runs."""
+
+
 class Agent:
     """Serve `config.socket` until `stopping` is set, then end all tasks in order.
 
     Only one agent at a time may have a state folder: a lock that dies with its holder keeps it.
     """
 
-    def __init__(self, config: AgentConfig, clock: Clock) -> None:
+    def __init__(
+        self, config: AgentConfig, clock: Clock, make: Callable[[AgentConfig, Clock], Served] = Supervisor
+    ) -> None:
+        self._make = make
         self._config = config
         self._clock = clock
         self._log = structlog.get_logger(LOGGER)
@@ -50,7 +97,7 @@ class Agent:
         """Raises AgentRunning; any other error means that it lost track of a task and wants to be started again."""
         lock = await _lock(self._config.state)
         try:
-            supervisor = Supervisor(self._config, self._clock)
+            supervisor = self._make(self._config, self._clock)
             supervisor.recover()
             server = await self._listen(supervisor)
             try:
@@ -61,7 +108,7 @@ class Agent:
         finally:
             os.close(lock)
 
-    async def _until_stopped(self, supervisor: Supervisor, stopping: asyncio.Event) -> None:
+    async def _until_stopped(self, supervisor: Served, stopping: asyncio.Event) -> None:
         life = asyncio.create_task(supervisor.run())
         wish = asyncio.create_task(stopping.wait())
         try:
@@ -77,7 +124,7 @@ class Agent:
                     await task
             self._config.socket.unlink(missing_ok=True)
 
-    async def _listen(self, supervisor: Supervisor) -> asyncio.Server:
+    async def _listen(self, supervisor: Served) -> asyncio.Server:
         path = self._config.socket
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # a dead agent's: the lock says that there is no living one
@@ -91,7 +138,7 @@ class Agent:
 
 
 class _Door:
-    def __init__(self, supervisor: Supervisor, allowed_uids: frozenset[int]) -> None:
+    def __init__(self, supervisor: Served, allowed_uids: frozenset[int]) -> None:
         self._allowed = allowed_uids
         self._verbs = _verbs(supervisor)
         self._log = structlog.get_logger(LOGGER)
@@ -144,7 +191,7 @@ class _Door:
             return _problem("internal_error", "The agent failed to do this; its log says why.")
 
 
-def _verbs(supervisor: Supervisor) -> dict[str, Verb]:
+def _verbs(supervisor: Served) -> dict[str, Verb]:
     """Verb → (type of its body, what it does)."""
     return {
         "capabilities": (type(None), lambda _: supervisor.capabilities()),
@@ -158,6 +205,10 @@ def _verbs(supervisor: Supervisor) -> dict[str, Verb]:
         "forget": (str, lambda b: supervisor.forget(AttemptId(b))),
         "drain": (wire.Drain, lambda b: supervisor.drain(b.node, b.reason)),
         "resume": (str, supervisor.resume),
+        "reserve": (NodeReservation, supervisor.reserve),
+        "release": (str, supervisor.release),
+        "reservations": (type(None), lambda _: supervisor.reservations()),
+        "fence": (wire.Fence, lambda b: supervisor.fence(b.node, b.reason)),
         "events": (wire.Events, lambda b: supervisor.events(b.cursor, b.wait_seconds)),
     }
 

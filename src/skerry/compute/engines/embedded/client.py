@@ -17,7 +17,10 @@ from skerry.compute.engines.base import (
     GangState,
     LogChunk,
     NodeNotReady,
+    NodeReservation,
     NodeState,
+    NotFenced,
+    ReservationRefused,
     UnknownAttempt,
 )
 from skerry.compute.engines.embedded import wire
@@ -26,7 +29,8 @@ from skerry.kernel.ids import AttemptId
 T = TypeVar("T")
 
 _CALL_SECONDS: Final = 10.0
-_REFUSALS: Final = {kind.code: kind for kind in (UnknownAttempt, NodeNotReady, BadGang, EngineRefused)}
+_KINDS: Final = (UnknownAttempt, NodeNotReady, BadGang, ReservationRefused, NotFenced, EngineRefused)
+_REFUSALS: Final = {kind.code: kind for kind in _KINDS}
 
 
 class EmbeddedEngine:
@@ -70,6 +74,18 @@ class EmbeddedEngine:
 
     async def resume(self, node: str) -> None:
         await self._call("resume", node, type(None))
+
+    async def reserve(self, reservation: NodeReservation) -> None:
+        await self._call("reserve", reservation, type(None))
+
+    async def release(self, name: str) -> None:
+        await self._call("release", name, type(None))
+
+    async def reservations(self) -> Sequence[NodeReservation]:
+        return await self._call("reservations", None, list[NodeReservation])
+
+    async def fence(self, node: str, reason: str) -> None:
+        await self._call("fence", wire.Fence(node, reason), type(None))
 
     async def events(self, cursor: str, wait_seconds: float) -> EventBatch:
         seconds = _CALL_SECONDS + wait_seconds

@@ -3,7 +3,7 @@
 import errno
 import os
 import signal
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -55,12 +55,21 @@ def never_started(at: datetime, error: OSError, command: str) -> RankEnd:
     return RankEnd(EndCause.NOT_STARTED, Outcome.FAILED, at, exit_code=code, message=f"{command}: {why}")
 
 
+def decisive(ends: Sequence[RankEnd]) -> RankEnd:
+    """Which of a gang's ends decided: the first that was other than well and of its own doing, else the last."""
+    own = [end for end in ends if end.cause is not EndCause.PEER_ENDED]
+    unwell = [end for end in own if end.outcome is not Outcome.SUCCEEDED]
+    if unwell:
+        return min(unwell, key=lambda end: end.at)
+    return max(own or ends, key=lambda end: end.at)
+
+
 def _judge(seen: Evidence, code: int | None, number: int | None) -> tuple[EndCause, Outcome, str]:
     match seen.asked:
         case EndCause.CANCELLED:
             return EndCause.CANCELLED, Outcome.CANCELLED, "it was told to end"
         case EndCause.ENGINE_STOPPED:
-            return EndCause.ENGINE_STOPPED, Outcome.LOST, "the agent was shut down and ended it"
+            return EndCause.ENGINE_STOPPED, Outcome.LOST, "the agent was shut down, or its node fenced, and ended it"
         case EndCause.PEER_ENDED:
             return EndCause.PEER_ENDED, Outcome.CANCELLED, "another rank of its gang ended first"
     if code == 0:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from skerry.compute.engines.base import EndCause, GangState, GangStatus, RankEnd
+from skerry.compute.engines.embedded import ending
 from skerry.compute.engines.embedded.records import GangRecord
 from skerry.compute.engines.embedded.task import Task
 from skerry.compute.model import Outcome
@@ -61,18 +62,13 @@ class Gang:
         return GangStatus.STOPPING if self.ending else GangStatus.RUNNING
 
     def _end(self) -> RankEnd | None:
-        """That of the rank which decided: the first that ended other than well, of its own doing."""
         if not self.ended:
             return None
         ends = [task.record.end for task in self.tasks.values() if task.record.end is not None]
         if not ends:
             at = self.record.cancelled_at or self.record.created_at
             return RankEnd(EndCause.CANCELLED, Outcome.CANCELLED, at, message="it was cancelled before it was started")
-        own = [end for end in ends if end.cause is not EndCause.PEER_ENDED]
-        unwell = [end for end in own if end.outcome is not Outcome.SUCCEEDED]
-        if unwell:
-            return min(unwell, key=lambda end: end.at)
-        return max(own or ends, key=lambda end: end.at)
+        return ending.decisive(ends)
 
     async def _kill_later(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

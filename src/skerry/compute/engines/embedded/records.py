@@ -6,7 +6,7 @@ Files are replaced whole, so that one is either as it was or as it is. Secrets a
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from skerry.compute.engines.base import Limits, Placement, RankEnd
+from skerry.compute.engines.base import Limits, NodeReservation, Placement, RankEnd
 from skerry.compute.engines.embedded.cgroups import Group
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _GANG: Final = "gang.json"
 _DRAINED: Final = "drained.json"
+_RESERVED: Final = "reserved.json"
 _RANK: Final = "state.json"
 _ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-z]{1,64}")
 
@@ -66,7 +67,8 @@ def is_attempt_id(text: str) -> bool:
 
 
 class StateFolder:
-    """`ATTEMPT/gang.json`, `ATTEMPT-RANK/state.json`, `drained.json`, and `alive`, touched while the agent lives."""
+    """`ATTEMPT/gang.json`, `ATTEMPT-RANK/state.json`, `drained.json`, `reserved.json`; `alive` is touched while the
+    agent lives."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,6 +102,12 @@ class StateFolder:
 
     def drained(self) -> dict[str, str]:
         return self._read(self.folder / _DRAINED, dict[str, str]) or {}
+
+    def save_reservations(self, reservations: Sequence[NodeReservation]) -> None:
+        self._write(self.folder / _RESERVED, list(reservations))
+
+    def reservations(self) -> Sequence[NodeReservation]:
+        return self._read(self.folder / _RESERVED, list[NodeReservation]) or []
 
     def touch_alive(self) -> None:
         alive = self.folder / "alive"

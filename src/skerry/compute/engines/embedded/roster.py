@@ -55,6 +55,7 @@ class Roster:
             log=self.log_of(record.attempt, record.rank),
             engine=self.config.mark,
             clock=self.clock,
+            log_to=self._log.bind(attempt=record.attempt, rank=record.rank),
         )
         gang.tasks[record.rank] = task
         return task

@@ -18,7 +18,7 @@ from skerry.compute.model import Drop
 
 REPORT: Final = "report.json"
 _FILES: Final = "files"
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPEN_FILES: Final = 16_384
 # SIGXCPU comes at the limit, SIGKILL to who ignores it this much later.
 _CPU_GRACE_SECONDS: Final = 5
@@ -99,7 +99,7 @@ def environment(launch: Launch) -> dict[str, str]:
         fixed["SKERRY_LIFELINE_FD"] = str(launch.lifeline)
     if launch.devices is not None:
         fixed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, launch.devices))
-    return {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": str(launch.work), **launch.gang.env, **fixed}
+    return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(launch.work), **launch.gang.env, **fixed}
 
 
 def resource_limits(limits: Limits, *, count_processes: bool) -> Mapping[int, tuple[int, int]]:

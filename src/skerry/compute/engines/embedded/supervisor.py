@@ -19,7 +19,9 @@ from skerry.compute.engines.base import (
     LogChunk,
     NodeCondition,
     NodeNotReady,
+    NodeReservation,
     NodeState,
+    NotFenced,
     UnknownAttempt,
 )
 from skerry.compute.engines.embedded import rules
@@ -28,6 +30,7 @@ from skerry.compute.engines.embedded.config import AgentConfig
 from skerry.compute.engines.embedded.gang import Gang
 from skerry.compute.engines.embedded.records import GangRecord, is_attempt_id
 from skerry.compute.engines.embedded.recovery import Recovery
+from skerry.compute.engines.embedded.reservations import Reservations
 from skerry.compute.engines.embedded.roster import Roster
 from skerry.compute.engines.embedded.starting import Starter
 from skerry.kernel.clock import Clock
@@ -35,6 +38,8 @@ from skerry.kernel.ids import AttemptId
 
 ENGINE: Final = "embedded"
 _SHUTDOWN_GRACE_SECONDS: Final = 10.0
+_FENCE_SECONDS: Final = 8.0
+"""Within what a caller waits for an answer."""
 _SWEEPS: Final = 50
 _SWEEP_PAUSE_SECONDS: Final = 0.02
 _LOG_READ_MAX: Final = 4 << 20
@@ -51,12 +56,18 @@ class Supervisor:
         self._clock = clock
         self._nodes = {node.name: node for node in config.nodes}
         self._drained = self._roster.state.drained()
+        self._reservations = Reservations(self._roster.state, clock)
         self._stopping = False
 
     async def capabilities(self) -> Capabilities:
         controllers = self._roster.cgroups.controllers
         return Capabilities(
-            engine=ENGINE, memory_limit="memory" in controllers, process_limit="pids" in controllers, drain=True
+            engine=ENGINE,
+            memory_limit="memory" in controllers,
+            process_limit="pids" in controllers,
+            drain=True,
+            reserve=True,
+            fence=True,
         )
 
     async def nodes(self) -> Sequence[NodeState]:
@@ -83,6 +94,7 @@ class Supervisor:
             self._require_node(placement.node)
             if placement.node in self._drained:
                 raise NodeNotReady(f"Node {placement.node} is drained: {self._drained[placement.node]}")
+        self._reservations.require(gang)
         return self._starter.start(gang).ref
 
     async def observe(self, attempts: Sequence[AttemptId]) -> Sequence[GangState]:
@@ -142,6 +154,27 @@ class Supervisor:
     async def resume(self, node: str) -> None:
         self._require_node(node)
         self._save_drained({name: reason for name, reason in self._drained.items() if name != node})
+
+    async def reserve(self, reservation: NodeReservation) -> None:
+        self._reservations.add(reservation, self._nodes)
+
+    async def release(self, name: str) -> None:
+        self._reservations.remove(name)
+
+    async def reservations(self) -> Sequence[NodeReservation]:
+        return self._reservations.all()
+
+    async def fence(self, node: str, reason: str) -> None:
+        await self.drain(node, reason)
+        there = [(gang, task) for gang, task in self._roster.live_tasks() if task.record.node == node]
+        for gang in {id(gang): gang for gang, _ in there}.values():
+            gang.begin_to_end(EndCause.ENGINE_STOPPED, 0)
+        try:
+            async with asyncio.timeout(_FENCE_SECONDS):
+                for _, task in there:
+                    await task.ended.wait()
+        except TimeoutError:
+            raise NotFenced(f"Something on {node} does not die: restart the machine.") from None
 
     async def events(self, cursor: str, wait_seconds: float) -> EventBatch:
         return await self._roster.feed.wait(cursor, wait_seconds)

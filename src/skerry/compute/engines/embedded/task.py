@@ -8,9 +8,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
-
-import structlog
+from typing import Final, Protocol
 
 from skerry.compute.engines.base import EndCause, Limits, RankEnd, RankState
 from skerry.compute.engines.embedded import ending, processes, spawn
@@ -26,6 +24,12 @@ _EXIT_STATUS_TRIES: Final = 20
 _PAUSE_SECONDS: Final = 0.02
 
 
+class Warns(Protocol):
+    """As much of a logger as a task needs: on a fleet's nodes a whole one would cost most of their start-up time."""
+
+    def warning(self, event: str, **words: object) -> object: ...
+
+
 class Task:
     """`asked` says why the agent is ending it, once it is. All methods run in the event loop's thread."""
 
@@ -38,6 +42,7 @@ class Task:
         log: LogFile,
         engine: str,
         clock: Clock,
+        log_to: Warns,
     ) -> None:
         self.record = record
         self.log = log
@@ -52,7 +57,7 @@ class Task:
         self._popen: subprocess.Popen[bytes] | None = None
         self._pidfd: int | None = None
         self._report_seen: tuple[int, int] | None = None
-        self._log = structlog.get_logger("skerry.agent").bind(attempt=record.attempt, rank=record.rank)
+        self._log = log_to
 
     @property
     def live(self) -> bool:

@@ -72,6 +72,13 @@ class Drain(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Fence(msgspec.Struct, frozen=True):
+    """Body of `fence`."""
+
+    node: str
+    reason: str
+
+
 class Events(msgspec.Struct, frozen=True):
     """Body of `events`."""
 
