@@ -9,10 +9,11 @@ from skerry.capacity.claims.tables import capacity_claims
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
 from skerry.compute.engines.base import EndCause
-from skerry.compute.model import CapacityClass, Outcome, ReasonCode, WorkloadKind, WorkloadStatus
+from skerry.compute.model import Outcome, ReasonCode, WorkloadKind, WorkloadStatus
 from skerry.compute.reconciler import WorkloadReconciler
 from skerry.compute.watching import EngineWatcher, Evictions
 from skerry.db.database import Database
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import FakeClock
 from skerry.metering.service import Metering
 from skerry.runtime.events import EventLog

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from skerry.capacity.model import CapacityClass, Scope
+from skerry.capacity.model import Scope
+from skerry.kernel.classes import CapacityClass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from skerry.billing.model import ReservedPrice
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import LeafId, OfferId, OrganizationId, ProjectId, QuoteId, ReservationId
 from skerry.kernel.states import StateMachine
 from skerry.kernel.windows import Schedule, Span, Window
@@ -20,14 +21,6 @@ class Scope(StrEnum):
     HALL = "hall"
     SITE = "site"
     ANY = "any"
-
-
-class CapacityClass(StrEnum):
-    """Where a workload's capacity comes from (DESIGN §2)."""
-
-    RESERVED = "reserved"
-    ON_DEMAND = "on_demand"
-    SPOT = "spot"
 
 
 class OfferKind(StrEnum):

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
 from skerry.kernel.states import StateMachine
 
@@ -55,14 +56,6 @@ class ChargeBy(StrEnum):
     TIME = "time"
     TOKENS = "tokens"
     RESERVATION = "reservation"
-
-
-class CapacityClass(StrEnum):
-    """Where its capacity comes from (DESIGN §2)."""
-
-    RESERVED = "reserved"
-    ON_DEMAND = "on_demand"
-    SPOT = "spot"
 
 
 class Outcome(StrEnum):

@@ -6,16 +6,16 @@ from typing import Final
 
 from skerry.capacity.admission.model import AdmissionRequest, Host, Leaving, NotNow, WhyNot
 from skerry.capacity.admission.service import Admission
-from skerry.capacity.model import CapacityClass as Class
 from skerry.compute.changes import Changes
 from skerry.compute.engines.base import NodeCondition, NodeState
-from skerry.compute.model import Attempt, CapacityClass, ReasonCode, StatusReason, Workload, WorkloadStatus
+from skerry.compute.model import Attempt, ReasonCode, StatusReason, Workload, WorkloadStatus
 from skerry.compute.rules.placement import Candidate, Place, fitting, place
 from skerry.compute.steps import Next, Nodes
 from skerry.compute.store import NodeUse, Work, WorkloadStore
 from skerry.db.database import Tx
 from skerry.fleet.model import Node, NodeStatus
 from skerry.fleet.service import Fleet
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import AttemptId, IdFactory, ProjectId, ReservationId
 
@@ -98,7 +98,7 @@ class Placing:
         request = AdmissionRequest(
             project=workload.project,
             workload=workload.id,
-            capacity_class=Class(spec.capacity_class),
+            capacity_class=spec.capacity_class,
             accelerators=spec.accelerators,
             hosts=tuple(Host(node.name, node.free) for node in hosts.values()),
             sku=spec.sku,
@@ -132,7 +132,7 @@ class Placing:
 
 def goes_back(leaving: Leaving) -> bool:
     """It is not the workload's own time that is over: it may run again elsewhere or later."""
-    return leaving.noticed or leaving.capacity_class is not Class.ON_DEMAND
+    return leaving.noticed or leaving.capacity_class is not CapacityClass.ON_DEMAND
 
 
 def _reason(answer: NotNow, seen: Place | str) -> StatusReason:

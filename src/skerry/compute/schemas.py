@@ -7,7 +7,6 @@ from pydantic import BaseModel, PlainSerializer
 
 from skerry.compute.model import (
     Attempt,
-    CapacityClass,
     ChargeBy,
     Desired,
     Outcome,
@@ -16,6 +15,7 @@ from skerry.compute.model import (
     WorkloadKind,
     WorkloadStatus,
 )
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import rfc3339
 from skerry.kernel.paging import Page
 

@@ -187,6 +187,8 @@ def _takes(one: Difference) -> bool:
     """Whether it may take something away from somebody."""
     if one.action is Action.REMOVE or one.section is Section.MAINTENANCE:
         return True
+    if one.section is Section.SKUS:
+        return "on_demand_nodes" in one.fields  # reservations cannot buy what is in the pool
     return one.action is Action.CHANGE and one.section in (Section.NODES, Section.LEAVES, Section.DELIVERIES)
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from skerry.compute.model import (
     UNPLACED,
-    CapacityClass,
     ChargeBy,
     Desired,
     Drop,
@@ -18,6 +17,7 @@ from skerry.inference.engines.base import LaunchPlan
 from skerry.inference.model import Endpoint
 from skerry.inference.rules.replicas import usable_address
 from skerry.inference.rules.values import Process
+from skerry.kernel.classes import CapacityClass
 
 
 def workload_spec(endpoint: Endpoint, model: str, plan: LaunchPlan) -> WorkloadSpec:

@@ -7,8 +7,8 @@ from sqlalchemy import update
 from skerry.capacity.admission.model import AdmissionRequest, Host, NotNow, Placed
 from skerry.capacity.admission.service import Admission
 from skerry.capacity.claims.tables import capacity_claims
-from skerry.capacity.model import CapacityClass
 from skerry.fleet import tables as fleet_tables
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import new_id
 from tests.capacity.binding.scene import PROJECT, at
 

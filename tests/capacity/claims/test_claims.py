@@ -9,7 +9,7 @@ from skerry.capacity.claims.errors import NodeTaken
 from skerry.capacity.claims.model import Claim, HolderKind, level_of
 from skerry.capacity.claims.rules import spans_of_nodes
 from skerry.capacity.claims.store import ClaimStore
-from skerry.capacity.model import CapacityClass
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import FakeClock
 from skerry.kernel.ids import new_id
 

@@ -11,11 +11,12 @@ from skerry.capacity.asking import QuoteAsk
 from skerry.capacity.claims.model import Claim, HolderKind
 from skerry.capacity.claims.store import ClaimStore
 from skerry.capacity.errors import HeldTooOften, HoldExpired, HoldTooLarge, OfferLapsed, OfferTaken, TooManyHolds
-from skerry.capacity.model import CapacityClass, ReservationStatus
+from skerry.capacity.model import ReservationStatus
 from skerry.capacity.promises import Promises
 from skerry.capacity.service import NewReservation
 from skerry.capacity.store.reservations import HoldLimits
 from skerry.fleet import tables as fleet_tables
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import new_id
 from skerry.kernel.windows import Window
 from tests.capacity.market import DAY, SKU, START
@@ -55,6 +56,31 @@ async def test_of_many_who_want_the_last_leaf_one_gets_it(capacity, principal):
     assert (len(won), len(lost)) == (1, 5)
     assert await sold(capacity) == {"pt-1": 8}
     assert all(one.extra["quote"].offers[0].start >= won[0].end for one in lost)
+
+
+async def test_an_offer_is_good_for_one_reservation(capacity, principal):
+    taken = await offer(capacity, principal, replace(LEAF_DAY, nodes=1))
+    await capacity.reservations.reserve(principal, NewReservation(taken.id))
+    with pytest.raises(OfferTaken, match="reserved already"):
+        await capacity.reservations.reserve(principal, NewReservation(taken.id))
+
+
+async def test_a_pool_that_changes_is_another_supply(cloud, capacity, principal, fleet):
+    """Whoever admits by what reservations could buy before is made to look again."""
+    await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
+    shape = "accelerator: H100, accelerators_per_node: 8, cpu: 192, memory: 2048GiB, nvlink: true"
+    for pool in (4, 6):
+        before = await supply_versions(capacity)
+        row = f"{{name: {SKU}, {shape}, tdp_w: 10000, idle_w: 2000, on_demand_nodes: {pool}}}"
+        await cloud.services.fleet.declared.apply(f"skus: [{row}]")
+        after = await supply_versions(capacity)
+        assert after.keys() >= before.keys()
+        assert all(after[key] > version for key, version in before.items())
+
+
+async def supply_versions(capacity):
+    async with capacity.db.reading() as tx:
+        return {key: version.supply for key, version in (await Promises().versions(tx)).items()}
 
 
 async def test_of_two_confirmations_both_see_one_purchase(capacity, principal):

@@ -121,5 +121,7 @@ async def test_a_project_stays_in_its_jurisdictions(cloud, fleet):
 async def test_bad_availability_windows(customer):
     answer = await customer.get(f"/api/v1/capacity/availability?to={text(START)}")
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "to")
+    answer = await customer.get("/api/v1/capacity/availability?site=nowhere")
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "site")
     answer = await customer.get("/api/v1/capacity/availability?sku=nothing")
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_sku")

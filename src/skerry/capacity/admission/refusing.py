@@ -8,8 +8,8 @@ from skerry.capacity.admission.counts import first, least
 from skerry.capacity.admission.model import AdmissionRequest, NotNow, WhyNot
 from skerry.capacity.admission.rules import LeafState, Offered
 from skerry.capacity.claims.model import Claim, HolderKind
-from skerry.capacity.model import CapacityClass
 from skerry.capacity.moments import instant, seconds
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import rfc3339
 
 

@@ -9,11 +9,11 @@ from skerry.capacity.admission.counts import Level, least, levels
 from skerry.capacity.admission.model import AdmissionRequest
 from skerry.capacity.calendar.model import Booking, LeafKey
 from skerry.capacity.claims.model import Claim, HolderKind
-from skerry.capacity.model import CapacityClass
 from skerry.capacity.moments import seconds
 from skerry.capacity.placement.board import Board
 from skerry.capacity.placement.model import Machine, Spot, Task, Typical
 from skerry.fleet.model import LeafSupply, Node, Step
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import NodeId
 
 Devices = tuple[int, ...]

@@ -28,7 +28,6 @@ from skerry.capacity.claims.errors import NodeTaken
 from skerry.capacity.claims.model import Claim, HolderKind
 from skerry.capacity.claims.store import ClaimStore
 from skerry.capacity.locking import lock_leaves
-from skerry.capacity.model import CapacityClass
 from skerry.capacity.moments import ceil_second, seconds
 from skerry.capacity.placement.warming import warm
 from skerry.capacity.promises import Promises, Version
@@ -36,6 +35,7 @@ from skerry.capacity.rules.places import countries
 from skerry.capacity.rules.supply import for_reservations, pool_shares
 from skerry.db.database import Tx
 from skerry.fleet.model import LeafSupply, Node
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import ClaimId, IdFactory, LeafId, NodeId, new_id
 from skerry.kernel.windows import Window

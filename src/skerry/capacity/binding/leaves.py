@@ -10,10 +10,10 @@ from skerry.capacity.binding.rules.choosing import Binding, Held, Need, Place, P
 from skerry.capacity.binding.store import BindingStore
 from skerry.capacity.claims.model import Claim, HolderKind
 from skerry.capacity.claims.store import ClaimStore
-from skerry.capacity.model import CapacityClass
 from skerry.db.database import Tx
 from skerry.fleet.model import AWAY, Node, NodeStatus
 from skerry.fleet.service import Fleet
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import ClaimId, IdFactory, LeafId, NodeId, ReservationId
 from skerry.runtime.events import EventLog
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from skerry.capacity.model import CapacityClass
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import ClaimId, LeafId, NodeId, ProjectId, ReservationId
 
 Range = tuple[int, int]

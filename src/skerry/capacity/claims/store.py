@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from skerry.capacity.claims.errors import NodeTaken
 from skerry.capacity.claims.model import Claim, HolderKind
 from skerry.capacity.claims.tables import capacity_claims as t
-from skerry.capacity.model import CapacityClass
 from skerry.db.database import Tx
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import ClaimId, LeafId, NodeId
 
 _UPPER: Final = func.upper(t.c.during)

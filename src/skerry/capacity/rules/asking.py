@@ -1,6 +1,6 @@
 """Whether what was asked for can ever be, and what would work instead. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -69,18 +69,28 @@ def checked(ask: QuoteAsk, market: Market, jurisdictions: Collection[str] = ()) 
     )
 
 
-def allowed_sites(asked: Sequence[str], market: Market, jurisdictions: Collection[str]) -> tuple[str, ...]:
-    """The sites to look at, by name; empty: all there are. Raises UnknownSite, OutsideJurisdiction."""
+def allowed_site(site: str | None, market: Market, jurisdictions: Collection[str]) -> tuple[str, ...]:
+    """As `allowed_sites`, where the field is `site` and names one or none."""
+    return allowed_sites([site] if site else [], market, jurisdictions, lambda _: "site")
+
+
+def allowed_sites(
+    asked: Sequence[str],
+    market: Market,
+    jurisdictions: Collection[str],
+    path: Callable[[int], str] = lambda number: f"sites.{number}",
+) -> tuple[str, ...]:
+    """The sites to look at, by name; empty: all there are. Raises UnknownSite, OutsideJurisdiction, at `path`."""
     named = []
     for number, ref in enumerate(asked):
         if (name := market.sites.get(ref)) is None:
-            raise unknown_site(ref, f"sites.{number}", market)
+            raise unknown_site(ref, path(number), market)
         named.append(name)
     allowed = sites_within(market.countries, jurisdictions)
     words = f"this project's data stays in {', '.join(sorted(jurisdictions))}"
     for number, name in enumerate(named):
         if name not in allowed:
-            raise _outside(f"{words}, and {name} is not there", f"sites.{number}", allowed)
+            raise _outside(f"{words}, and {name} is not there", path(number), allowed)
     if not allowed and market.countries:
         raise _outside(f"{words}, and no site is there", "sites", allowed)
     if named:

@@ -4,9 +4,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from skerry.capacity import model
 from skerry.capacity.asking import AskedWindow, QuoteAsk
-from skerry.capacity.model import CapacityClass, OfferKind, Scope
+from skerry.capacity.model import OfferKind, Scope
 from skerry.capacity.schemas.fields import Energy, Leg, Nodes, Number, Price, Ref, Second, Seconds, Time, Wire
 from skerry.capacity.service import availability
+from skerry.kernel.classes import CapacityClass
 
 
 class WindowIn(Wire):

@@ -7,7 +7,7 @@ from typing import Final
 from skerry.capacity.errors import BadWindow
 from skerry.capacity.live import LiveCalendar
 from skerry.capacity.moments import ceil_second, instant, seconds
-from skerry.capacity.rules.asking import Market, allowed_sites, checked_sku
+from skerry.capacity.rules.asking import Market, allowed_site, checked_sku
 from skerry.capacity.rules.supply import sellable_size
 from skerry.capacity.service.quotes import Quotes
 from skerry.identity.model import Principal
@@ -63,7 +63,7 @@ class Availabilities:
         await self.live.refresh()
         market = self.quotes.market()
         name = checked_sku(sku, market, "sku") if sku is not None else None
-        sites = set(allowed_sites([site] if site else [], market, jurisdictions) or market.countries)
+        sites = set(allowed_site(site, market, jurisdictions) or market.countries)
         begin, stop = _window(market, start, end)
         now = seconds(market.now)
         found = []

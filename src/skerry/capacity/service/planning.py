@@ -16,7 +16,7 @@ from skerry.capacity.live import LiveCalendar
 from skerry.capacity.model import Leg, OfferEnergy, QuoteRequest, Reservation, ReservationStatus
 from skerry.capacity.moments import ceil_second, instant, seconds
 from skerry.capacity.rules import changes as rules
-from skerry.capacity.rules.asking import Market, allowed_sites, check_end, check_not_past
+from skerry.capacity.rules.asking import Market, allowed_site, check_end, check_not_past
 from skerry.capacity.rules.energy import expected, place_of
 from skerry.capacity.rules.finding import Finder
 from skerry.capacity.rules.offers import priced
@@ -110,7 +110,7 @@ class Planner:
         own, live = self.reservation, self.live
         check_not_past(start, "start_at", self.market)
         check_end(start + (own.end - own.start), "start_at", self.market)
-        sites = allowed_sites([site] if site else [], self.market, self.jurisdictions)
+        sites = allowed_site(site, self.market, self.jurisdictions)
         if start == own.start and (site is None or {leg.site for leg in own.legs} == set(sites)):
             raise bad("start_at", "it is there already")
         finder = Finder(

@@ -9,7 +9,7 @@ from skerry.billing.service import Billing
 from skerry.capacity.asking import QuoteAsk
 from skerry.capacity.errors import NoPrice, UnknownQuote, UnknownSite, UnknownSku
 from skerry.capacity.live import LiveCalendar
-from skerry.capacity.model import CapacityClass, NoOffer, Offer, Quote, QuoteRequest
+from skerry.capacity.model import NoOffer, Offer, Quote, QuoteRequest
 from skerry.capacity.moments import ceil_second, seconds
 from skerry.capacity.rules.asking import Market, allowed_sites, checked
 from skerry.capacity.rules.energy import place_of
@@ -20,6 +20,7 @@ from skerry.capacity.store.quotes import QuoteStore
 from skerry.db.database import Database, Tx
 from skerry.identity.model import Principal
 from skerry.identity.service import Identity
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import IdFactory, OfferId, OrganizationId, ProjectId, QuoteId, new_id
 from skerry.kernel.windows import Window

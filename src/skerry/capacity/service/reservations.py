@@ -24,7 +24,6 @@ from skerry.capacity.live import KnownSupply, LiveCalendar
 from skerry.capacity.locking import lock_leaves
 from skerry.capacity.model import (
     RESERVATION_TRANSITIONS,
-    CapacityClass,
     Leg,
     Quote,
     QuoteRequest,
@@ -50,6 +49,7 @@ from skerry.capacity.store.reservations import (
 from skerry.capacity.tables import reservations as table
 from skerry.db.database import Database, Tx
 from skerry.identity.model import Principal
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock, rfc3339
 from skerry.kernel.errors import SkerryError, Unavailable
 from skerry.kernel.ids import IdFactory, OfferId, ProjectId, ReservationId, new_id
@@ -116,7 +116,10 @@ class Reservations:
                 assert quoted is not None
                 self.live.doubt(_keys(quoted))
                 await self.live.refresh()
-            except (LeafTaken, OfferSold):
+            except OfferSold:
+                assert quoted is not None
+                await self._refuse(principal, quoted.request, OfferTaken, "This offer has been reserved already.")
+            except LeafTaken:
                 assert quoted is not None
                 self.live.doubt(_keys(quoted))
                 await self._refuse(principal, quoted.request, OfferTaken, "Others were faster: the offer is taken.")

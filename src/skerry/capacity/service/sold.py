@@ -9,13 +9,13 @@ from sqlalchemy import text
 from skerry.capacity.calendar.model import LeafKey
 from skerry.capacity.claims.store import ClaimStore
 from skerry.capacity.locking import lock_leaves
-from skerry.capacity.model import CapacityClass
 from skerry.capacity.moments import ceil_second
 from skerry.capacity.promises import Promise, Promises
 from skerry.capacity.rules.endangered import Occupied, endangered, sentences
 from skerry.capacity.rules.reasons import SOLD
 from skerry.db.database import Tx
 from skerry.fleet.model import Endangered, LeafSupply, Node, NodeStatus
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import LeafId, NodeId
 from skerry.kernel.windows import Window

@@ -10,7 +10,6 @@ from sqlalchemy import Row, delete, insert, select
 
 from skerry.billing.model import ReservedPrice
 from skerry.capacity.model import (
-    CapacityClass,
     Leg,
     NoOffer,
     Offer,
@@ -23,6 +22,7 @@ from skerry.capacity.model import (
 from skerry.capacity.moments import instant, seconds
 from skerry.capacity.tables import offers, quotes
 from skerry.db.database import Tx
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import rfc3339
 from skerry.kernel.ids import LeafId, OfferId, ProjectId, QuoteId
 from skerry.kernel.windows import Schedule, Span, Window

@@ -22,7 +22,7 @@ app = commands.app
 def quote(
     session: Session,
     sku: Annotated[str, typer.Option(help="What kind of node; `skerry availability` lists them.")],
-    nodes: Annotated[int | None, typer.Option("--nodes", "-n", help="How many.")] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", "-n", min=1, help="How many.")] = None,
     length: Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long: 12h, 14d, 8w.")] = None,
     start: Annotated[
         str | None,

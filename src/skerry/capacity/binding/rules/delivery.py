@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from skerry.capacity.claims.model import Claim
-from skerry.capacity.model import CapacityClass
+from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import hours, rfc3339
 from skerry.kernel.ids import LeafId, ProjectId, ReservationId, derived_uuid
 from skerry.metering.model import Dims, Meter, UsageFact
