@@ -173,6 +173,27 @@ UNPLACED: Final = frozenset(
 """It is pending because there is no capacity for it now."""
 
 
+class MountKind(StrEnum):
+    """What a mounted folder is; it says where its engine finds it."""
+
+    CHECKPOINTS = "checkpoints"
+    """Of a job: kept until the job is deleted, the same on all nodes and for all attempts."""
+    VOLUME = "volume"
+    SHARED = "shared"
+    """A folder that the operator shared with the project."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder that outlives attempts. `name` says which of its kind (a job, a volume, a path below the shared folder),
+    `target` the absolute path under which tasks see it."""
+
+    kind: MountKind
+    name: str
+    target: str
+    read_only: bool = False
+
+
 class Drop(StrEnum):
     """When a task that was started by root becomes an ordinary user."""
 
@@ -198,6 +219,21 @@ class WorkloadSpec:
     accelerators: int = 1
     """For the whole gang, shared out evenly over its tasks."""
     tasks: int = 1
+    nodes: int = 1
+    """Different nodes of the gang; tasks and accelerators are shared out evenly over them."""
+    scope: str = "any"
+    """How near to each other they are to be: `leaf`, `hall`, `site` or `any`."""
+    scope_required: bool = False
+    """False: the scope is preferred."""
+    priority: int = 0
+    """Among pending workloads the higher one is placed first."""
+    customer_code: bool = False
+    """It runs what a customer gave: as the project's own Unix user, and isolated unless the project is trusted (I11)."""
+    source: str | None = None
+    """Id of a file of purpose `source`: unpacked on each node, and the tasks' working folder."""
+    mounts: tuple[Mount, ...] = ()
+    max_cost: str | None = None
+    """Decimal, in the price book's currency: it is stopped before it costs more."""
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     memory_bytes: int | None = None
@@ -267,6 +303,8 @@ class Attempt:
     message: str = ""
     report: Mapping[str, Any] | None = None
     """What rank 0 wrote to `SKERRY_REPORT`."""
+    reports: tuple[Mapping[str, Any] | None, ...] = ()
+    """What each rank wrote there, in the order of ranks."""
     metered_through: datetime | None = None
 
 

@@ -37,6 +37,11 @@ ClaimId = NewType("ClaimId", str)
 ContractId = NewType("ContractId", str)
 DeliveryId = NewType("DeliveryId", str)
 MaintenanceId = NewType("MaintenanceId", str)
+TrainingJobId = NewType("TrainingJobId", str)
+InstanceId = NewType("InstanceId", str)
+ClusterId = NewType("ClusterId", str)
+VolumeId = NewType("VolumeId", str)
+SshKeyId = NewType("SshKeyId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26

@@ -1,0 +1,8 @@
+"""SSH keys, volumes, instances and clusters."""
+
+revision = "0021"
+down_revision = "0020"
+
+
+def upgrade() -> None:
+    pass

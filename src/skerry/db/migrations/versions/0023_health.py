@@ -1,0 +1,8 @@
+"""Signals, checks and remediations of nodes."""
+
+revision = "0023"
+down_revision = "0022"
+
+
+def upgrade() -> None:
+    pass
