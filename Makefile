@@ -19,12 +19,17 @@ help:
 	@echo "make bench     the figures, beside their peers where these are there"
 	@echo "make soak      kill and fuzz rounds, and memory over many requests (ROUNDS=$(ROUNDS) SEED=$(SEED) REQUESTS=$(REQUESTS))"
 
-install: $(VENV)/.installed compile
+install: $(VENV)/.installed $(VENV)/.installed-train compile
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# torch, of whatever build the index of this machine has; the lock pins what that build asks for.
+$(VENV)/.installed-train: $(VENV)/.installed requirements-train.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint requirements-train.lock torch
 	touch $@
 
 # The gateway's hot path as machine code, anew when one of its sources has changed; plain Python where that cannot be.
@@ -38,7 +43,7 @@ compile: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+$(VENV)/.installed-dev: $(VENV)/.installed-train requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	touch $@
 
@@ -53,7 +58,10 @@ down:
 	$(BIN)/skerry down
 
 # In WORKERS processes; plain `pytest` does the same one test after the other (tests/conftest.py says what goes where).
+# Slurm's tests need its Debian packages: the script installs them as root; elsewhere they are skipped, but not in CI.
 test: install-dev compile
+	scripts/slurm-packages.sh
+	scripts/instance-packages.sh
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install-dev
@@ -71,9 +79,11 @@ bench: install-dev compile
 	$(BIN)/python benchmarks/gateway.py
 	$(BIN)/python benchmarks/calendar.py
 	$(BIN)/python benchmarks/placement.py
+	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/launch.py
 
 soak: install-dev compile
-	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) SKERRY_SOAK_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/soak tests/kill tests/gateway tests/journal tests/launcher tests/capacity tests/compute/test_compute_controller.py -m "soak or not soak" -s
+	SKERRY_ROUNDS=$(ROUNDS) SKERRY_SEED=$(SEED) SKERRY_SOAK_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/soak tests/kill tests/training/supervisor tests/gateway tests/journal tests/launcher tests/capacity tests/compute/test_compute_controller.py -m "soak or not soak" -s
 
 clean:
 	-$(BIN)/python scripts/compile.py --clean

@@ -1,95 +1,42 @@
-"""Whole quotes and durable reservations: the services of capacity on a PostgreSQL, without HTTP. See calendar.py.
+"""Whole quotes and durable reservations: the services of capacity on a PostgreSQL. See calendar.py.
 
 The fleet and the bookings are those of the searches. A *whole quote* has its offers (as requested or earliest, cheaper,
-greener), each with price and energy estimate. A *durable reservation* is `Reservations.reserve` of an offer: read the
-offer, lock its leaves, count again in the database, insert, event, commit with fsync.
+greener), each with price and energy estimate. Reservations are in calendar_sales.py.
 """
 
-import asyncio
-import multiprocessing
 import random
 import shutil
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import psutil
+from benchmarks import calendar_sales
 from benchmarks.calendar_load import NOW, demand, fleet
+from benchmarks.calendar_sales import SOLD_AS, Shop, at
 from sqlalchemy import insert, text
 
-from skerry.billing.service import Billing, KeyBudgets
 from skerry.capacity.asking import QuoteAsk
 from skerry.capacity.calendar.calendar import Calendar
-from skerry.capacity.errors import OfferTaken
 from skerry.capacity.model import ReservationStatus, Scope
 from skerry.capacity.rules.asking import checked
-from skerry.capacity.service import Capacity, CapacityPolicy, HoldLimits, NewReservation
 from skerry.capacity.tables import reservation_legs, reservations
 from skerry.db import migrate
-from skerry.db.database import Database, Tx
+from skerry.db.database import Tx
 from skerry.db.embedded import EmbeddedPostgres
 from skerry.fleet import tables
 from skerry.fleet.model import NodeStatus
-from skerry.fleet.service import Fleet
 from skerry.identity.model import Principal
-from skerry.identity.service import Identity
-from skerry.kernel.ids import OfferId
-from skerry.metering.service import Metering
-from skerry.runtime.events import EventLog
-from skerry.runtime.secrets import Keyring
 
-SOLD_AS = "local"
-"""The SKU that the first price book has prices for, on all lines."""
-QUOTES, RESERVATIONS, PROCESSES, AT_ONCE = 300, 1_000, 8, 4
+QUOTES = 300
 OVERSOLD = text(
     "SELECT count(*) FROM reservation_legs a WHERE live AND (SELECT sum(b.nodes) FROM reservation_legs b WHERE b.live"
     " AND b.leaf = a.leaf AND b.start_at <= a.start_at AND b.end_at > a.start_at)"
     " > (SELECT count(*) FROM nodes n WHERE n.leaf_id = a.leaf)"
 )
-
-
-class Then:
-    """The moment of the synthetic load."""
-
-    def now(self) -> datetime:
-        return _time(NOW)
-
-
-@dataclass
-class Shop:
-    database: Database
-    identity: Identity
-    billing: Billing
-    capacity: Capacity
-
-    @classmethod
-    def over(cls, url: str, pool: int) -> "Shop":
-        clock, database = Then(), Database(url, pool_size=pool, name="skerry-benchmark")
-        events = EventLog(clock)
-        keyring = Keyring([("k1", b"a secret of the benchmark")])
-        identity = Identity(database, clock, keyring, events, budgets=KeyBudgets(clock))
-        metering = Metering(database, clock)
-        billing = Billing(database, clock, events, identity, metering, homes=identity, credit_limit=Decimal(10**9))
-        policy = CapacityPolicy(holds=HoldLimits(holds=10**6, node_seconds=10**15, repeats=10**6))
-        return cls(
-            database,
-            identity,
-            billing,
-            Capacity(database, clock, events, identity, billing, Fleet(database, clock), policy),
-        )
-
-    async def ready(self, key: str) -> Principal:
-        """As a server that has read everything and listens."""
-        self.capacity.live.missed()
-        await self.capacity.live.refresh()
-        return await self.identity.authenticate(key)
 
 
 async def measure(calendar: Calendar, seed: int) -> dict[str, Any]:
@@ -99,7 +46,7 @@ async def measure(calendar: Calendar, seed: int) -> dict[str, Any]:
     try:
         server.start()
         migrate.upgrade(server.url())
-        shop = Shop.over(server.url(), AT_ONCE)
+        shop = Shop.over(server.url())
         key = await _stock(shop, calendar)
         try:
             return await _measured(shop, server, key, seed)
@@ -123,12 +70,9 @@ async def _measured(shop: Shop, server: EmbeddedPostgres, key: str, seed: int) -
         "per_cpu_s": QUOTES / (time.process_time() - started),
         "per_s": QUOTES / (time.perf_counter() - began),
     }
-    for processes in (1, PROCESSES):
-        offers = await _offers(shop, principal, RESERVATIONS, rng)
-        results[f"reservations_{processes}"] = _sold(server, key, offers, processes)
-        async with shop.database.reading() as tx:
-            results["oversold"] = (await tx.execute(OVERSOLD)).scalar_one()
-        shop.capacity.live.missed()
+    results["sales"] = await calendar_sales.measure(shop, server, key, principal, rng)
+    async with shop.database.reading() as tx:
+        results["oversold"] = (await tx.execute(OVERSOLD)).scalar_one()
     return results
 
 
@@ -147,71 +91,6 @@ async def _drafted(shop: Shop, principal: Principal, asks: Sequence[QuoteAsk]) -
     return {"per_cpu_s": len(took) / sum(took), "p50_ms": 1000 * took[len(took) // 2], "offers": offers / len(took)}
 
 
-async def _offers(shop: Shop, principal: Principal, count: int, rng: random.Random) -> list[OfferId]:
-    """Small ones, so that most can be had side by side."""
-    found: list[OfferId] = []
-    while len(found) < count:
-        start = _time(NOW + 3600 * rng.randrange(24 * 900))
-        ask = QuoteAsk(
-            SOLD_AS, nodes=rng.randint(1, 4), duration_seconds=3600 * rng.randint(1, 48), earliest_after=start
-        )
-        quote = await shop.capacity.quotes.create(principal, ask)
-        found += [offer.id for offer in quote.offers[:1]]
-    return found
-
-
-def _sold(server: EmbeddedPostgres, key: str, offers: Sequence[OfferId], processes: int) -> dict[str, float]:
-    fork = multiprocessing.get_context("spawn")
-    gate, told = fork.Barrier(processes + 1), fork.Queue()
-    buyers = [
-        fork.Process(target=buy, args=(server.url(), key, list(offers[n::processes]), gate, told))
-        for n in range(processes)
-    ]
-    for buyer in buyers:
-        buyer.start()
-    gate.wait()
-    began, before = time.perf_counter(), _cpu(server)
-    results = [told.get() for _ in buyers]
-    took, server_cpu = time.perf_counter() - began, _cpu(server) - before
-    for buyer in buyers:
-        buyer.join()
-    made, client_cpu = sum(made for made, _ in results), sum(cpu for _, cpu in results)
-    return {
-        "per_s": made / took,
-        "per_cpu_s": made / (client_cpu + server_cpu),
-        "client_ms": 1000 * client_cpu / len(offers),
-        "server_ms": 1000 * server_cpu / len(offers),
-        "made": made,
-        "taken": len(offers) - made,
-    }
-
-
-def buy(url: str, key: str, offers: list[OfferId], gate: Any, told: Any) -> None:
-    """In a process of its own: hold all these offers, some at a time. Puts how many it got and the CPU seconds."""
-    asyncio.run(_buy(url, key, offers, gate, told))
-
-
-async def _buy(url: str, key: str, offers: list[OfferId], gate: Any, told: Any) -> None:
-    shop = Shop.over(url, AT_ONCE)
-    principal = await shop.ready(key)
-    gate.wait()
-    started = time.process_time()
-    rest, made = iter(offers), 0
-
-    async def customer() -> None:
-        nonlocal made
-        for offer in rest:
-            try:
-                await shop.capacity.reservations.reserve(principal, NewReservation(offer))
-            except OfferTaken:
-                continue
-            made += 1
-
-    await asyncio.gather(*(customer() for _ in range(AT_ONCE)))
-    told.put((made, time.process_time() - started))
-    await shop.database.close()
-
-
 async def _stock(shop: Shop, calendar: Calendar) -> str:
     """The fleet and what is booked there, in the database; returns a key of the customer."""
     made = await shop.identity.bootstrap()
@@ -226,7 +105,7 @@ async def _stock(shop: Shop, calendar: Calendar) -> str:
 
 
 async def _fill_fleet(tx: Tx) -> None:
-    now: dict[str, Any] = {"created_at": _time(NOW - 86_400)}
+    now: dict[str, Any] = {"created_at": at(NOW - 86_400)}
     shape = {"accelerator": "H100", "accelerators_per_node": 8, "cpu": 192, "memory": 2**41, "nvlink": True}
     await tx.execute(insert(tables.skus).values(id="sku_1", name=SOLD_AS, **shape, tdp_w=10_200, idle_w=2_300, **now))
     halls: dict[str, str] = {}
@@ -259,7 +138,7 @@ async def _fill_bookings(tx: Tx, calendar: Calendar) -> None:
                 {
                     "id": f"{booking.id}-{key.leaf}", "reservation": booking.id, "project": "proj_x", "leaf": key.leaf,
                     "leaf_name": key.leaf, "hall": hall, "site": site, "sku": SOLD_AS, "nodes": booking.nodes,
-                    "start_at": _time(booking.start), "end_at": _time(booking.end), "live": True,
+                    "start_at": at(booking.start), "end_at": at(booking.end), "live": True,
                 }
             )  # fmt: skip
     rows = [
@@ -267,7 +146,7 @@ async def _fill_bookings(tx: Tx, calendar: Calendar) -> None:
             "id": id_, "project": "proj_x", "organization": "org_x", "name": id_, "sku": SOLD_AS,
             "status": ReservationStatus.CONFIRMED.value, "status_reason": {}, "scope": "hall", "scope_required": True,
             "price": {}, "energy": {}, "tags": {}, "start_at": own[0]["start_at"], "end_at": own[0]["end_at"],
-            "node_seconds": 0, "created_by": "x", "created_at": _time(NOW), "updated_at": _time(NOW),
+            "node_seconds": 0, "created_by": "x", "created_at": at(NOW), "updated_at": at(NOW),
         }
         for id_, own in legs.items()
     ]  # fmt: skip
@@ -283,22 +162,10 @@ def _ask(rng: random.Random) -> QuoteAsk:
         SOLD_AS,
         nodes=min(wanted.nodes, 32) if wanted.scope is Scope.LEAF else wanted.nodes,
         duration_seconds=wanted.seconds,
-        earliest_after=_time(wanted.earliest),
+        earliest_after=at(wanted.earliest),
         scope=wanted.scope,
         scope_required=rng.random() < 0.5,
     )
-
-
-def _time(moment: int) -> datetime:
-    return datetime.fromtimestamp(moment, UTC)
-
-
-def _cpu(server: EmbeddedPostgres) -> float:
-    """CPU seconds of the database's processes, those that have ended included."""
-    assert server.pid is not None
-    main = psutil.Process(server.pid)
-    times = [main.cpu_times(), *(child.cpu_times() for child in main.children(recursive=True))]
-    return sum(t.user + t.system for t in times) + times[0].children_user + times[0].children_system
 
 
 def table(results: dict[str, Any] | None) -> list[str]:
@@ -310,11 +177,5 @@ def table(results: dict[str, Any] | None) -> list[str]:
         f" {memory['offers']:.1f} offers each",
         f"whole quotes, stored: {stored['per_cpu_s']:.0f} a CPU s of the server, {stored['per_s']:.0f} a second (wall)",
     ]
-    for processes in (1, PROCESSES):
-        row = results[f"reservations_{processes}"]
-        lines.append(
-            f"durable reservations, {processes} process{'es' if processes > 1 else ''}: {row['per_s']:.0f} a second"
-            f" (wall), {row['client_ms']:.2f} ms CPU each in the server, {row['server_ms']:.2f} in PostgreSQL;"
-            f" {row['made']} made, {row['taken']} found it taken"
-        )
+    lines += calendar_sales.table(results["sales"])
     return [*lines, f"leaves with more promised than they have, at any moment: {results['oversold']}"]

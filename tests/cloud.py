@@ -48,8 +48,8 @@ class Cloud:
         self._client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False, verify=self.trust)
 
     # --- life
-    def start(self) -> "Cloud":
-        done = self.server("up", "--port", str(self.port), "--detach", timeout=START_SECONDS)
+    def start(self, *options: str) -> "Cloud":
+        done = self.server("up", "--port", str(self.port), "--detach", *options, timeout=START_SECONDS)
         assert done.returncode == 0, f"{done.stderr}\n{self.words()}"
         credentials = tomllib.loads((self.home / "credentials.toml").read_text())
         assert credentials["url"] == self.url

@@ -35,6 +35,9 @@ settings.load_profile("skerry")
 WHOLE_CLOUDS = ("tests/docs/", "tests/e2e/", "tests/kill/", "tests/launcher/", "tests/sdk/")
 """Where the tests marked `cloud` are."""
 
+SLURM = "tests/compute/slurm/"
+"""They share a Slurm, so one worker has all of them."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -43,6 +46,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OneCloudAtATime(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(SLURM):
+                return "slurm"
             return "clouds" if nodeid.startswith(WHOLE_CLOUDS) else super()._split_scope(nodeid)
 
     return OneCloudAtATime(config, log) if config.getoption("dist") == "loadfile" else None

@@ -217,7 +217,7 @@ def test_draining_says_whom_it_makes_late(run, cloud):
     assert (body["reason"], body["force"], body["until"][-1]) == ("fans", True, "Z")
 
 
-@pytest.mark.parametrize("verb", ["cordon", "resume", "fail"])
+@pytest.mark.parametrize("verb", ["cordon", "resume", "fail", "retire"])
 def test_other_verbs(run, cloud, verb):
     cloud.answers[f"POST /api/v1/nodes/n/{verb}"] = (200, NODE)
     assert json.loads(run("fleet", verb, "n", "--reason", "why", "--json").stdout) == NODE

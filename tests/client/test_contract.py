@@ -6,10 +6,11 @@ from pydantic import BaseModel
 
 from skerry.artifacts.files.schemas import FileOut
 from skerry.artifacts.schemas import ModelOut
+from skerry.artifacts.volumes import schemas as volume_schemas
 from skerry.capacity.schemas import fields as capacity_fields
 from skerry.capacity.schemas import quotes as capacity_quotes
 from skerry.capacity.schemas import reservations as capacity_reservations
-from skerry.client.answers import capacity
+from skerry.client.answers import capacity, machines
 from skerry.client.answers.base import Answer
 from skerry.client.answers.identity import (
     ApiKey,
@@ -37,10 +38,12 @@ from skerry.client.answers.work import (
     RequestTimings,
     RequestTokens,
 )
+from skerry.compute.instances import schemas as machine_schemas
 from skerry.identity.schemas.audit import AuditEventOut, AuditVerdictOut
 from skerry.identity.schemas.base import RateLimitsBody
 from skerry.identity.schemas.keys import LimitsBody, MintedKeyOut, WhoamiOut
 from skerry.identity.schemas.tenants import MemberOut, OrganizationOut, ProjectOut
+from skerry.identity.ssh_keys.schemas import SshKeyOut
 from skerry.inference.batches import schemas as batches
 from skerry.inference.requests import schemas as log
 from skerry.inference.schemas import ColdStartOut, EndpointOut, EstimateOut, LoadOut, ReplicaOut
@@ -92,6 +95,14 @@ from skerry.server.events import EventOut
         (capacity.SplitPart, capacity_reservations.PartOut),
         (capacity.DeliveryRecord, capacity_reservations.DeliveryOut),
         (capacity.DeliveryHour, capacity_reservations.DeliveryHour),
+        (machines.Instance, machine_schemas.InstanceOut),
+        (machines.Cluster, machine_schemas.ClusterOut),
+        (machines.ClusterNode, machine_schemas.ClusterNodeOut),
+        (machines.Ssh, machine_schemas.SshOut),
+        (machines.MachineEstimate, machine_schemas.MachineEstimateOut),
+        (machines.Volume, volume_schemas.VolumeOut),
+        (machines.Attachment, volume_schemas.AttachmentOut),
+        (machines.SshKey, SshKeyOut),
         (UsageRow, UsageRowOut),
         (Event, EventOut),
     ],

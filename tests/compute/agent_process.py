@@ -13,7 +13,7 @@ import uvloop
 from skerry.compute.engines.embedded.agent import Agent
 from skerry.compute.engines.embedded.config import AgentConfig, LocalNode
 from skerry.compute.engines.embedded.users import RunAs
-from skerry.fleet.discover import cgroup_folders
+from skerry.fleet.cgroups import cgroup_folders
 from skerry.kernel.clock import SystemClock
 from skerry.runtime import log
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skerry.compute.engines.embedded.client import EmbeddedEngine
 from skerry.compute.engines.embedded.processes import marked_processes
-from skerry.fleet.discover import cgroup_folders
+from skerry.fleet.cgroups import cgroup_folders
 from tests.compute.agent_process import config
 from tests.compute.zygote import Zygote
 

@@ -48,9 +48,9 @@ class Control:
         compute = Compute(db, clock, keyring, events, outbox, engines)
         return cls(db, clock, engine, compute, WorkloadReconciler(db, clock, keyring, engines, advance), events, fleet)
 
-    async def discover(self, machine: Machine = MACHINE) -> None:
+    async def discover(self, machine: Machine = MACHINE, nodes: int = 1) -> None:
         async with self.db.transaction() as tx:
-            await self.fleet.discover_local(tx, machine)
+            await self.fleet.discover_local(tx, machine, nodes)
 
     async def create(self, **changes: object) -> Workload:
         async with self.db.transaction() as tx:

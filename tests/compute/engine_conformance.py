@@ -209,6 +209,31 @@ class EngineConformance:
         assert [rank.node for rank in state.ranks] == ["local-3", "local-1", "local-1", "local-2"]
         assert [await output(engine, spec, rank) for rank in range(4)] == [f"{rank} of 4\n" for rank in range(4)]
 
+    async def test_ranks_know_the_nodes_of_their_gang(self, engine: Engine) -> None:
+        spec = shell("env | grep ^SKERRY_NODE | sort", placements=ON_THREE, env={"SKERRY_NODE_NAMES": "elsewhere"})
+        await run(engine, spec)
+        for rank, (number, name) in enumerate([(0, "local-3"), (1, "local-1"), (1, "local-1"), (2, "local-2")]):
+            assert dict(line.split("=") for line in (await output(engine, spec, rank)).splitlines()) == {
+                "SKERRY_NODES": "3",
+                "SKERRY_NODE_RANK": str(number),
+                "SKERRY_NODE_NAME": name,
+                "SKERRY_NODE_NAMES": "local-3,local-1,local-2",
+                "SKERRY_NODE_ADDRESSES": "127.0.0.1,127.0.0.1,127.0.0.1",
+            }
+
+    async def test_every_rank_of_a_gang_reports(self, engine: Engine) -> None:
+        script = 'echo "{\\"rank\\": $SKERRY_RANK}" > $SKERRY_REPORT; sleep 1000'
+        spec = shell(script, placements=ON_THREE)
+        await engine.submit(spec)
+
+        async def all_of_them() -> bool:
+            state = await state_of(engine, spec)
+            return state is not None and [rank.report for rank in state.ranks] == [{"rank": rank} for rank in range(4)]
+
+        await until(all_of_them)
+        await engine.cancel(spec.attempt, 0)
+        await ended(engine, spec)
+
     async def test_a_rank_that_fails_ends_the_gang_on_all_nodes(self, engine: Engine) -> None:
         spec = shell("test $SKERRY_RANK = 3 && exit 9; sleep 1000", placements=ON_THREE)
         state = await run(engine, spec)
@@ -312,7 +337,8 @@ class EngineConformance:
         assert lines["SKERRY_RANK"] == "0", "what Skerry sets stays"
         gpus = set() if (await engine.nodes())[0].shared else {"CUDA_VISIBLE_DEVICES"}
         ours = gpus | {"PATH", "LANG", "HOME", "SKERRY_ENGINE", "SKERRY_ATTEMPT", "SKERRY_RANK", "SKERRY_TASKS"}
-        assert set(lines) == ours | {"SKERRY_REPORT", "SKERRY_FILES", "GREETING"}
+        ours |= {"SKERRY_NODES", "SKERRY_NODE_RANK", "SKERRY_NODE_NAME", "SKERRY_NODE_NAMES", "SKERRY_NODE_ADDRESSES"}
+        assert set(lines) == ours | {"SKERRY_DEVICES", "SKERRY_REPORT", "SKERRY_FILES", "GREETING"}
 
     async def test_secret_files_are_private_and_go_with_the_task(self, engine: Engine) -> None:
         script = 'ls -ld $HOME $SKERRY_FILES $SKERRY_FILES/* | cut -c1-10; cat "$SKERRY_FILES/key"; echo; echo $HOME'

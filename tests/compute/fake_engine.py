@@ -28,11 +28,12 @@ from skerry.kernel.ids import AttemptId
 class FakeEngine:
     name: ClassVar[str] = "fake"
 
-    def __init__(self, clock: Clock, accelerators: int = 4, *, shared: bool = False) -> None:
+    def __init__(self, clock: Clock, accelerators: int = 4, *, shared: bool = False, nodes: int = 1) -> None:
         self.clock = clock
         self.away = False
         self.refusal: Exception | None = None
         self.node = NodeState("local-1", NodeCondition.READY, 4, 1 << 34, tuple(range(accelerators)), shared)
+        self.others = [replace(self.node, name=f"local-{number}") for number in range(2, nodes + 1)]
         self.gangs: dict[AttemptId, GangState] = {}
         self.submitted: list[GangSpec] = []
         self.cancelled: list[AttemptId] = []
@@ -56,9 +57,11 @@ class FakeEngine:
         self.gangs[attempt] = replace(gang, status=GangStatus.ENDED, ranks=ranks, end=end)
         self.changed.append(attempt)
 
-    def report(self, attempt: AttemptId, report: Mapping[str, Any]) -> None:
+    def report(self, attempt: AttemptId, report: Mapping[str, Any], rank: int = 0) -> None:
         gang = self.gangs[attempt]
-        self.gangs[attempt] = replace(gang, ranks=(replace(gang.ranks[0], report=report), *gang.ranks[1:]))
+        ranks = list(gang.ranks)
+        ranks[rank] = replace(ranks[rank], report=report)
+        self.gangs[attempt] = replace(gang, ranks=tuple(ranks))
         self.changed.append(attempt)
 
     # Engine
@@ -68,7 +71,7 @@ class FakeEngine:
 
     async def nodes(self) -> Sequence[NodeState]:
         self._answer()
-        return [self.node]
+        return [self.node, *self.others]
 
     async def submit(self, gang: GangSpec) -> str:
         self._answer()
@@ -76,7 +79,8 @@ class FakeEngine:
             raise self.refusal
         if gang.attempt not in self.gangs:
             self.submitted.append(gang)
-            ranks = tuple(RankState(rank, "local-1", 100 + rank, self.clock.now()) for rank in range(gang.tasks))
+            nodes = [one.node for one in gang.placements for _ in range(one.tasks)]
+            ranks = tuple(RankState(rank, node, 100 + rank, self.clock.now()) for rank, node in enumerate(nodes))
             self.gangs[gang.attempt] = GangState(gang.attempt, GangStatus.RUNNING, f"fake/{gang.attempt}", ranks)
         return f"fake/{gang.attempt}"
 

@@ -20,7 +20,7 @@ from skerry.compute.model import (
     WorkloadKind,
     WorkloadStatus,
 )
-from skerry.compute.rules.placement import Candidate, Place, place
+from skerry.compute.rules.placement import Candidate, Place, Spot, place
 from skerry.compute.rules.restarts import LONGEST_SECONDS, STABLE, back_off, judge, sequel, with_last_lines
 from skerry.compute.rules.validity import require_valid
 from skerry.kernel.ids import ProjectId, WorkloadId
@@ -82,19 +82,19 @@ def test_only_lost_is_our_fault() -> None:
 
 def test_the_fullest_node_that_fits_is_taken() -> None:
     emptier, fuller = NODE, replace(NODE, name="b", used=2, taken=frozenset({0, 2}))
-    assert place(spec(accelerators=2), [emptier, fuller]) == Place(fuller, (1, 3))
-    assert place(spec(accelerators=3), [emptier, fuller]) == Place(emptier, (0, 1, 2))
+    assert place(spec(accelerators=2), [emptier, fuller]) == Place((Spot(fuller, (1, 3)),))
+    assert place(spec(accelerators=3), [emptier, fuller]) == Place((Spot(emptier, (0, 1, 2)),))
 
 
 def test_cores_are_counted_and_not_handed_out() -> None:
     cores = replace(NODE, shared=True, used=2)
-    assert place(spec(accelerators=2), [cores]) == Place(cores, ())
+    assert place(spec(accelerators=2), [cores]) == Place((Spot(cores, ()),))
     assert isinstance(place(spec(accelerators=3), [cores]), str)
 
 
 def test_no_accelerators_fit_on_a_full_node() -> None:
     full = replace(NODE, used=4, taken=frozenset({0, 1, 2, 3}))
-    assert place(spec(accelerators=0), [full]) == Place(full, ())
+    assert place(spec(accelerators=0), [full]) == Place((Spot(full, ()),))
 
 
 @pytest.mark.parametrize(

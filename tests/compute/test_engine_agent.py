@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,18 @@ async def test_a_program_that_drops_by_itself_is_told_to_whom(make_agent: MakeAg
     await run(agent.engine, spec)
     uid = str(user.uid)
     assert (await output(agent.engine, spec)).split() == ["0", f"{user.uid}:{user.gid}", uid, uid]
+
+
+@root_only
+async def test_what_a_program_that_stays_root_acts_on_is_roots(make_agent: MakeAgent) -> None:
+    user = ensure_user()
+    agent = make_agent(run_as=[user.uid, user.gid]).start()
+    spec = shell(
+        "id -u; echo ${SKERRY_RUN_AS-nobody}; stat -c '%u %a' $SKERRY_FILES $SKERRY_FILES/order", drop=Drop.NEVER
+    )
+    spec = replace(spec, files={"order": "make it so"})
+    await run(agent.engine, spec)
+    assert (await output(agent.engine, spec)).split() == ["0", "nobody", "0", "700", "0", "600"]
 
 
 @root_only

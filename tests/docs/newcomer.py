@@ -24,6 +24,7 @@ class Newcomer:
         programs = folder / "programs"
         programs.mkdir()
         _program(programs / "make", self._recipe())
+        (folder / "examples").symlink_to(ROOT / "examples")
         venv = folder / ".venv" / "bin"
         venv.mkdir(parents=True)
         _program(venv / "python", f'exec {sys.executable} "$@"')

@@ -39,12 +39,16 @@ class Sales:
 
     sales: list[Sale] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)
+    told: list[Endangered] = field(default_factory=list)
 
     async def why_not(self, tx: Tx, after: Sequence[LeafSupply]) -> list[str]:
         return [f"{one.reservation} lacks {one.nodes_short} in {one.leaf_name}" for one in self._late(after)]
 
     async def made_late(self, tx: Tx, after: Sequence[LeafSupply]) -> list[Endangered]:
         return self._late(after)
+
+    async def tell(self, tx: Tx, late: Sequence[Endangered]) -> None:
+        self.told += late
 
     async def held_nodes(self, tx: Tx, nodes: Collection[NodeId]) -> Mapping[NodeId, str]:
         return {node: self.held[node] for node in nodes if node in self.held}

@@ -44,7 +44,7 @@ async def test_discovery_again_changes_nothing(fleet: Fleet, clock: FakeClock) -
     before = await fleet.node("local-1")
     clock.advance(hours=1)
     again = await discover(fleet)
-    assert again == LocalFleet(first.site, first.node, changed=False)
+    assert again == LocalFleet(first.site, first.node, changed=False, nodes_before=1)
     assert await fleet.node("local-1") == before
 
 

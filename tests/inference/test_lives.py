@@ -45,6 +45,7 @@ class Server:
     reported: bool = False
     stopping: bool = False
     ended: bool = False
+    node_leaves: bool = False
     in_flight: int = 0
 
     @property
@@ -58,6 +59,7 @@ class Server:
             attempts=self.attempts,
             address=f"http://127.0.0.1:{4000 + self.attempts}" if self.reported else None,
             slots=SLOTS,
+            node_leaves=self.node_leaves,
         )
 
 
@@ -205,6 +207,13 @@ class Life(RuleBasedStateMachine):
         self.world.write(self.world.look())
 
     @rule()
+    def a_node_is_emptied(self) -> None:
+        running = [one for one in self.world.servers.values() if one.running and not one.node_leaves]
+        if running and not any(one.node_leaves and not one.ended for one in self.world.servers.values()):
+            running[0].node_leaves = True
+        self.step(1)
+
+    @rule()
     def the_controller_dies_before_it_writes(self) -> None:
         self.world.look()
 
@@ -260,6 +269,7 @@ class Life(RuleBasedStateMachine):
             assert len(routed) == state.wanted
             assert len(routed) >= min(state.max_replicas, -(-load // SLOTS))
             assert len(live) == len(routed), "nothing is left over"
+            assert not any(world.servers[one.id].node_leaves for one in live), "what is to be emptied is empty"
             assert state.next_model is None
             assert state.status is (EndpointStatus.READY if routed else EndpointStatus.STOPPED)
             if not load:

@@ -51,7 +51,7 @@ def test_a_replica_spreads_over_its_accelerators():
     assert plan.files == {KEY_FILE: "hush"}
     assert "hush" not in repr(plan.command) + repr(dict(plan.env))
     config = VllmConfig.of(json.loads(plan.env[CONFIG_VARIABLE]))
-    words = arguments(config, 4001)
+    words = arguments(config, "127.0.0.1", 4001)
     assert words[words.index("--tensor-parallel-size") + 1] == "4"
     assert words[words.index("--served-model-name") + 1] == "org/x"
     assert words[words.index("--max-model-len") + 1] == "4096"
@@ -64,7 +64,7 @@ def test_a_cpu_build_claims_no_accelerator_and_takes_no_seed():
     driver = VllmDriver("python", accelerators=2, device="cpu")
     plan = driver.plan(MODEL, "")
     assert plan.accelerators == 0
-    assert "--enforce-eager" in arguments(VllmConfig.of(json.loads(plan.env[CONFIG_VARIABLE])), 1)
+    assert "--enforce-eager" in arguments(VllmConfig.of(json.loads(plan.env[CONFIG_VARIABLE])), "127.0.0.1", 1)
     assert not driver.profile(MODEL).can.seed_safe
     assert VllmDriver("python").profile(MODEL).can.seed_safe
 

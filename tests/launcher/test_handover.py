@@ -41,7 +41,10 @@ class Cast:
         environment = {**os.environ, NEWS: str(writer), "TEST_DONE": str(self.done)}
         self.supervisor = Supervisor(folder, lambda: None)
         self.handover = Handover(
-            self.supervisor, lambda: Process("gateway", dict(environment), (writer,)), self.said.append, 60.0
+            self.supervisor,
+            lambda: Process("gateway", dict(environment), (writer,), fresh=True),
+            self.said.append,
+            60.0,
         )
         self.supervisor.watch(reader, self.handover.heard)
 

@@ -48,7 +48,7 @@ def _end(supervisor: Supervisor, process: Process) -> None:
 
 
 def test_who_is_killed_is_started_again_at_once_and_the_reason_is_known(supervisor: Supervisor) -> None:
-    process = Process("sleeper", dict(os.environ))
+    process = Process("sleeper", dict(os.environ), fresh=True)
     supervisor.start(process)
     first = process.pid
     assert first is not None
@@ -68,7 +68,7 @@ def test_who_is_killed_is_started_again_at_once_and_the_reason_is_known(supervis
 
 
 def test_who_dies_again_and_again_is_waited_for_longer_each_time(supervisor: Supervisor) -> None:
-    process = Process("dier", dict(os.environ))
+    process = Process("dier", dict(os.environ), fresh=True)
     supervisor.start(process)
     waits = []
     for _ in range(9):
@@ -84,7 +84,7 @@ def test_who_dies_again_and_again_is_waited_for_longer_each_time(supervisor: Sup
 
 
 def test_a_death_ends_the_pause_and_leaves_no_descriptor(supervisor: Supervisor) -> None:
-    process = Process("sleeper", dict(os.environ))
+    process = Process("sleeper", dict(os.environ), fresh=True)
     supervisor.start(process)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_a_death_ends_the_pause_and_leaves_no_descriptor(supervisor: Supervisor)
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGRTMIN + 5])
 def test_any_signal_can_be_told(supervisor: Supervisor, number: int) -> None:
-    process = Process("sleeper", dict(os.environ))
+    process = Process("sleeper", dict(os.environ), fresh=True)
     supervisor.start(process)
     assert process.pid is not None
     os.kill(process.pid, number)
@@ -108,7 +108,10 @@ def test_any_signal_can_be_told(supervisor: Supervisor, number: int) -> None:
 
 
 def test_stopping_asks_first_and_then_insists(supervisor: Supervisor, tmp_path: Path) -> None:
-    kind, stubborn = Process("sleeper", dict(os.environ)), Process("stubborn", dict(os.environ), grace_seconds=0.2)
+    kind, stubborn = (
+        Process("sleeper", dict(os.environ), fresh=True),
+        Process("stubborn", dict(os.environ), grace_seconds=0.2, fresh=True),
+    )
     for process in (kind, stubborn):
         supervisor.start(process)
     eventually_sync(lambda: _said(tmp_path, "sleeper") and _said(tmp_path, "stubborn"))

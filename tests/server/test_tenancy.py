@@ -6,6 +6,7 @@ import pytest
 
 from skerry.compute.model import WorkloadKind, WorkloadSpec
 from skerry.kernel.ids import ProjectId
+from tests.machines.scene import KEY
 
 REFUSED = {401, 403, 404, 405}
 HARMLESS = {400, 409, 422}
@@ -34,7 +35,10 @@ async def mine(cloud, customer):
     line = b'{"custom_id": "canary-row", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m"}}'
     form = {"data": {"purpose": "batch"}, "files": {"file": ("canary-file", line)}}
     file = (await customer.post("/v1/files", **form)).json()["id"]
+    public = {"name": "canary-ssh", "public_key": KEY}
+    ssh_key = (await customer.post("/api/v1/ssh-keys", json=public)).json()["id"]
     return {
+        "ssh-keys": ssh_key,
         "workloads": workload,
         "files": file,
         "api-keys": key["id"],
@@ -42,7 +46,7 @@ async def mine(cloud, customer):
         "members": member["id"],
         "projects": whoami["project_id"],
         "organizations": whoami["organization_id"],
-        "canaries": [workload, file, key["id"], account["id"], member["id"], whoami["project_id"], "canary"],
+        "canaries": [ssh_key, workload, file, key["id"], account["id"], member["id"], whoami["project_id"], "canary"],
     }
 
 

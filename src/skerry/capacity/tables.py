@@ -63,7 +63,13 @@ reservations: Final = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Index("ix_reservations_project", "project", "id"),
-    Index("ix_reservations_organization", "organization", "created_at"),
+    Index("ix_reservations_held", "organization", "expires_at", postgresql_where=text("status = 'held'")),
+    Index(
+        "ix_reservations_let_go",
+        "organization",
+        "created_at",
+        postgresql_where=text("confirmed_at IS NULL AND status IN ('expired', 'cancelled')"),
+    ),
     Index("ix_reservations_holds", "expires_at", postgresql_where=text("status = 'held'")),
 )
 

@@ -54,6 +54,20 @@ SECTIONS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
+        "Train",
+        (Entry("job", "job", "Training jobs: run, list, show, logs, pause, resume, cancel, goodput.", noun=True),),
+    ),
+    (
+        "Lease machines",
+        (
+            Entry("instance", "instance", "Leased machines: create, list, show, stop, start, terminate.", noun=True),
+            Entry("cluster", "cluster", "Leased machines that know each other, with SSH between them.", noun=True),
+            Entry("ssh", "ssh", "Log in to an instance or a node of a cluster."),
+            Entry("volumes", "volumes", "Room that outlives machines: create, list, show and delete.", noun=True),
+            Entry("ssh-keys", "ssh_keys", "Public keys that machines are made with.", noun=True),
+        ),
+    ),
+    (
         "Money",
         (
             Entry("usage", "spending", "Show what was used."),

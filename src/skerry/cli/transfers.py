@@ -19,7 +19,7 @@ from skerry.client.answers.work import File
 def upload(client: Skerry, path: Path, *, purpose: str, expires_after: int | None = None) -> File:
     """Send a file. Raises Failure where it cannot be read."""
     try:
-        with _shown(path.name, path.stat().st_size) as told:
+        with shown(path.name, path.stat().st_size) as told:
             return client.files.upload(path, purpose=purpose, expires_after=expires_after, progress=told)
     except OSError as error:
         raise wrong_use(f"{path} cannot be read: {error.strerror}") from error
@@ -39,7 +39,7 @@ def download(client: Skerry, file_id: str, target: Path | None) -> int:
         with (
             os.fdopen(handle, "wb") as file,
             client.files.content(file_id) as content,
-            _shown(target.name, content.size) as told,
+            shown(target.name, content.size) as told,
         ):
             written = _copy(content, file.write, told)
         temporary.chmod(0o666 & ~_umask())
@@ -62,7 +62,7 @@ def _copy(content: ByteStream, write: Callable[[bytes], object], told: Callable[
 
 
 @contextmanager
-def _shown(name: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
+def shown(name: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
     """A bar that is told how many bytes have gone; None where there is no terminal to draw one on."""
     screen = Console(stderr=True, highlight=False)
     if not screen.is_terminal:

@@ -12,11 +12,14 @@ from skerry.client.requests import (
     endpoints,
     files,
     fleet,
+    health,
     identity,
     inference,
     log,
+    machines,
     money,
     runtime,
+    training,
 )
 from skerry.client.streams import AsyncByteStream, ByteStream
 
@@ -215,6 +218,23 @@ class Batches(Group[C]):
     wait = until(batches.get_batch, batches.has_ended)
 
 
+class TrainingJobs(Group[C]):
+    """Commands that run on one or more nodes at once."""
+
+    create = one(training.create_job)
+    estimate = one(training.estimate_job)
+    list = many(training.list_jobs)
+    get = one(training.get_job)
+    cancel = one(training.cancel_job)
+    pause = one(training.pause_job)
+    resume = one(training.resume_job)
+    goodput = one(training.job_goodput)
+    metrics = many(training.job_metrics)
+    series = one(training.job_series)
+    logs = streamed(training.job_logs)
+    wait = until(training.get_job, training.is_resting)
+
+
 class Requests(Group[C]):
     """The log of answers that were given."""
 
@@ -257,6 +277,8 @@ class Fleet(Group[C]):
     move = one(fleet.move_node)
     deliveries = many(fleet.list_deliveries)
     delivery = one(fleet.get_delivery)
+    order = one(fleet.order_delivery)
+    reached = one(fleet.reach_milestone)
     slip = one(fleet.slip_delivery)
     maintenance = many(fleet.list_maintenance)
     plan_maintenance = one(fleet.plan_maintenance)
@@ -289,6 +311,56 @@ class Reservations(Group[C]):
     delivery_hours = many(capacity.list_delivery_hours)
 
 
+class Instances(Group[C]):
+    """Leased machines."""
+
+    create = one(machines.create_instance)
+    estimate = one(machines.estimate_instance)
+    list = many(machines.list_instances)
+    get = one(machines.get_instance)
+    stop = one(machines.stop_instance)
+    start = one(machines.start_instance)
+    terminate = one(machines.terminate_instance)
+    wait = until(machines.get_instance, machines.is_settled)
+
+
+class Clusters(Group[C]):
+    """Leased machines that know each other."""
+
+    create = one(machines.create_cluster)
+    estimate = one(machines.estimate_cluster)
+    list = many(machines.list_clusters)
+    get = one(machines.get_cluster)
+    stop = one(machines.stop_cluster)
+    start = one(machines.start_cluster)
+    terminate = one(machines.terminate_cluster)
+    wait = until(machines.get_cluster, machines.is_settled)
+
+
+class Volumes(Group[C]):
+    create = one(machines.create_volume)
+    list = many(machines.list_volumes)
+    get = one(machines.get_volume)
+    delete = one(machines.delete_volume)
+
+
+class SshKeys(Group[C]):
+    create = one(machines.create_ssh_key)
+    list = many(machines.list_ssh_keys)
+    get = one(machines.get_ssh_key)
+    delete = one(machines.delete_ssh_key)
+
+
+class Health(Group[C]):
+    """Nodes that are not well, and what is done about them."""
+
+    signals = many(health.list_signals)
+    remediations = many(health.list_remediations)
+    remediation = one(health.get_remediation)
+    decide = one(health.decide_remediation)
+    check = one(health.run_check)
+
+
 class Events(Group[C]):
     list = many(runtime.list_events)
     of = many(runtime.list_resource_events)
@@ -319,12 +391,18 @@ class Resources(Group[C]):
         self.endpoints = Endpoints(client)
         self.files = Files(client)
         self.batches = Batches(client)
+        self.jobs = TrainingJobs(client)
         self.requests = Requests(client)
         self.budgets = Budgets(client)
         self.contracts = Contracts(client)
         self.charges = Charges(client)
         self.fleet = Fleet(client)
+        self.health = Health(client)
         self.quotes = Quotes(client)
         self.reservations = Reservations(client)
+        self.instances = Instances(client)
+        self.clusters = Clusters(client)
+        self.volumes = Volumes(client)
+        self.ssh_keys = SshKeys(client)
         self.events = Events(client)
         self.status = Status(client)

@@ -1,19 +1,16 @@
 """Writing down what a look at the engine brought: the second half of a reconciler's step, in its transaction."""
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
-
-import structlog
 
 from skerry.capacity.admission.model import Leaving
 from skerry.capacity.admission.service import Admission
 from skerry.compute.changes import KIND, Changes
 from skerry.compute.engines.base import EndCause, GangState, GangStatus, RankEnd
+from skerry.compute.metered import Metered
 from skerry.compute.model import (
-    UNPLACED,
     Attempt,
     Desired,
     Outcome,
@@ -23,17 +20,17 @@ from skerry.compute.model import (
     WorkloadKind,
     WorkloadStatus,
 )
-from skerry.compute.placing import Jurisdictions, Placing, anywhere, goes_back
+from skerry.compute.placing import Jurisdictions, KeepsApart, Placing, anywhere, goes_back
+from skerry.compute.queueing import Queue
 from skerry.compute.rules.restarts import Sequel, Verdict, judge, sequel, with_last_lines
-from skerry.compute.rules.usage import closed_facts
+from skerry.compute.rules.usage import Egress
 from skerry.compute.steps import Away, Dropped, Finding, Next, Nodes, Refused, Seen
-from skerry.compute.store import Work, WorkloadStore
+from skerry.compute.store import WorkloadStore
 from skerry.db.database import Tx
 from skerry.db.notify import WORK, notify
 from skerry.fleet.service import Fleet
 from skerry.kernel.clock import Clock, floor_hour
 from skerry.kernel.ids import IdFactory, new_id
-from skerry.metering.model import UsageFact
 from skerry.metering.service import Metering
 
 _AWAY_SECONDS: Final = 2.0
@@ -57,17 +54,19 @@ class Advance:
         *,
         admission: Admission | None = None,
         jurisdictions: Jurisdictions = anywhere,
+        isolation: KeepsApart | None = None,
     ) -> None:
-        """`jurisdictions` of a project: where its workloads may run."""
+        """`jurisdictions` of a project: where its workloads may run. `isolation`: on which engines what customers
+        bring may run; None: on all."""
         self._clock = clock
         self._changes = changes
-        self._metering = metering
+        self._metered = Metered(clock, metering)
         self._chance = chance
         self.admission = admission or Admission(clock, fleet, new_id)
-        self._placing = Placing(clock, changes, fleet, new_id, self.admission, jurisdictions)
+        self.isolation = isolation
+        self._placing = Placing(clock, changes, fleet, new_id, self.admission, jurisdictions, isolation)
         self._store = WorkloadStore()
-        self._work = Work()
-        self._log = structlog.get_logger("skerry.compute")
+        self._queue = Queue()
 
     async def write(self, tx: Tx, workload: Workload, finding: Finding) -> Next:
         """The workload is locked and as it is now; the finding was made a moment ago."""
@@ -130,10 +129,12 @@ class Advance:
                 EndCause.UNOBSERVED, Outcome.LOST, self._clock.now(), message="the engine no longer knows it"
             )
             gone = replace(gone, at=attempt.seen_at or attempt.started_at or attempt.created_at)
-            return await self._finish(tx, workload, attempt, gone, b"", values)
+            node = attempt.nodes[0] if len(attempt.nodes) == 1 else None
+            return await self._finish(tx, workload, attempt, gone, b"", {**values, "died_on": node})
         if state.status is GangStatus.ENDED:
             assert state.end is not None, "what has ended has an end"
-            return await self._finish(tx, workload, attempt, state.end, seen.log, values)
+            node = next((rank.node for rank in state.ranks if rank.end == state.end), None)
+            return await self._finish(tx, workload, attempt, state.end, seen.log, {**values, "died_on": node})
         return await self._go_on(tx, workload, attempt, state, values, cancelled=seen.cancelled)
 
     async def _go_on(
@@ -181,10 +182,9 @@ class Advance:
         if now.ready_at is not None and now.seen_at is not None:
             through = floor_hour(now.seen_at)
             if through > (now.metered_through or now.ready_at):
-                await self._take_in(tx, closed_facts(workload, now, through))
-                values["metered_through"] = through
+                values |= await self._metered.close(tx, workload, now, through)
         await self._store.update_attempt(tx, attempt.project, attempt.id, values)
-        if "report" in values:
+        if "reports" in values:
             await self._changes.tell(tx, workload)
 
     async def _finish(
@@ -192,6 +192,8 @@ class Advance:
     ) -> Next:
         verdict = judge(workload, end, preempted=await self.leaving(tx, workload) is not None)
         verdict = replace(verdict, message=with_last_lines(verdict.message, log))
+        if verdict.outcome is not Outcome.LOST or not verdict.counts:
+            values["died_on"] = None
         closed = await self._close(tx, workload, attempt, end, verdict, values)
         assert closed.ended_at is not None
         ready_for = closed.ended_at - closed.ready_at if closed.ready_at is not None else timedelta(0)
@@ -214,8 +216,7 @@ class Advance:
         }
         closed = replace(attempt, **values)
         assert closed.ended_at is not None
-        await self._take_in(tx, closed_facts(workload, closed, closed.ended_at))
-        values["metered_through"] = closed.ended_at
+        values |= await self._metered.close(tx, workload, closed, closed.ended_at)
         await self._store.update_attempt(tx, attempt.project, attempt.id, values)
         await self._placing.give_back(tx, workload)
         return closed
@@ -227,8 +228,12 @@ class Advance:
         if follows.after_seconds is None:
             await self._end(tx, workload, follows.reason, verdict.outcome, ended_at, **counts)
         else:
-            await self._changes.move(tx, workload, WorkloadStatus.PENDING, follows.reason, **counts)
-        if await self._work.hint_waiting(tx, self._clock.now(), UNPLACED):
+            start = self._clock.now() + timedelta(seconds=follows.after_seconds) if follows.after_seconds else None
+            await self._changes.move(
+                tx, workload, WorkloadStatus.PENDING, follows.reason, **counts, estimated_start=start
+            )
+        sku = workload.attempt.sku if workload.attempt is not None else None
+        if await self._queue.hint(tx, self._clock.now(), sku=sku):
             await notify(tx, WORK, KIND)
         return Next(follows.after_seconds or 0, changed=True, forget=True)
 
@@ -243,13 +248,6 @@ class Advance:
             tx, workload, WorkloadStatus.ENDED, reason, outcome=outcome, ended_at=at, desired=Desired.STOP, **values
         )
 
-    async def _take_in(self, tx: Tx, facts: list[UsageFact]) -> None:
-        if not facts:
-            return
-        result = await self._metering.intake(tx, facts)
-        if result.rejected:
-            self._log.error("attempt_usage_rejected", facts=[str(rejection.id) for rejection in result.rejected])
-
 
 def _facts_of(attempt: Attempt, state: GangState | None) -> dict[str, Any]:
     """What the engine says that the row does not have yet."""
@@ -259,9 +257,13 @@ def _facts_of(attempt: Attempt, state: GangState | None) -> dict[str, Any]:
     starts = [rank.started_at for rank in state.ranks if rank.started_at is not None]
     if attempt.started_at is None and starts:
         values["started_at"] = min(starts)
-    report: Mapping[str, Any] | None = state.ranks[0].report if state.ranks else None
-    if report is not None and report != attempt.report:
-        values["report"] = dict(report)
+    reports = tuple(rank.report for rank in state.ranks)
+    if any(report is not None for report in reports) and reports != attempt.reports:
+        values["reports"] = reports
+        egress = Egress(attempt.egress_bytes, attempt.egress_counters).counted(reports)
+        values |= {"egress_bytes": egress.total, "egress_counters": egress.counters}
+        if reports[0] is not None and reports[0] != attempt.report:
+            values["report"] = dict(reports[0])
     return values
 
 

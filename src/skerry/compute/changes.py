@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final
 
 from skerry.compute.model import WORKLOAD_TRANSITIONS, StatusReason, Workload, WorkloadStatus
@@ -42,11 +43,14 @@ class Changes:
         assert moved, "the row is locked, its status is what was read"
         await self.tell(tx, workload, after)
 
-    async def explain(self, tx: Tx, workload: Workload, reason: StatusReason) -> None:
+    async def explain(
+        self, tx: Tx, workload: Workload, reason: StatusReason, *, estimated_start: datetime | None = None
+    ) -> None:
         """A new reason for the status it has. Another code is worth an event, other words are not."""
-        if workload.reason == reason:
+        if (workload.reason, workload.estimated_start) == (reason, estimated_start):
             return
-        await self._store.update(tx, workload.project, workload.id, {"status_reason": asdict(reason)})
+        values = {"status_reason": asdict(reason), "estimated_start": estimated_start}
+        await self._store.update(tx, workload.project, workload.id, values)
         if workload.reason.code != reason.code:
             await self.record(tx, workload, "workload.reason", {"reason": asdict(reason)})
 

@@ -1,36 +1,28 @@
 """Handing reserved nodes over: a node is there for its holder when the engine that has it says that it takes work."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from skerry.capacity.binding.model import BindingReason, Handover
 from skerry.compute.changes import KIND
 from skerry.compute.engines.base import Engine, EngineUnavailable, NodeCondition, NodeState
-from skerry.compute.model import ReasonCode
-from skerry.compute.store import Work
+from skerry.compute.queueing import Queue
+from skerry.compute.setting_aside import SettingAside
 from skerry.db.database import Database
 from skerry.db.notify import WORK, notify
 from skerry.fleet.model import Node
 from skerry.kernel.clock import Clock
-from skerry.kernel.ids import NodeId
+from skerry.kernel.ids import NodeId, ReservationId
 from skerry.runtime.outbox import Message
-
-WAITING: Final = (
-    ReasonCode.NO_NODE,
-    ReasonCode.NO_CAPACITY,
-    ReasonCode.RESERVATION_NOT_READY,
-    ReasonCode.RESERVATION_FULL,
-)
-"""Work that waits for one of these may find nodes when a reservation has begun or ended."""
 
 
 class EngineDeliverer:
-    """Asks engines; makes nothing on them. Implements `Deliverer` of capacity."""
+    """Asks engines, and has those that others use too set the nodes aside. Implements `Deliverer` of capacity."""
 
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
+    def __init__(self, engines: Mapping[str, Engine], aside: SettingAside | None = None) -> None:
         self._engines = engines
+        self._aside = aside
 
-    async def look(self, nodes: Sequence[Node]) -> Mapping[NodeId, Handover]:
+    async def look(self, nodes: Sequence[Node], reservation: ReservationId | None = None) -> Mapping[NodeId, Handover]:
         """A word on each of these nodes. An engine that does not answer might have those that no other has."""
         states: dict[str, NodeState] = {}
         silent: list[EngineUnavailable] = []
@@ -39,7 +31,16 @@ class EngineDeliverer:
                 states |= {state.name: state for state in await engine.nodes()}
             except EngineUnavailable as error:
                 silent.append(error)
-        return {node.id: _word(node, states.get(node.hostname), silent) for node in nodes}
+        words = {node.id: _word(node, states.get(node.hostname), silent) for node in nodes}
+        if self._aside is None or reservation is None:
+            return words
+        failed = await self._aside.make(reservation, {node.hostname for node in nodes if words[node.id].ready})
+        refused = {
+            node.id: Handover(False, BindingReason.DELIVERY_FAILED, failed[node.hostname])
+            for node in nodes
+            if node.hostname in failed
+        }
+        return words | refused
 
 
 def _word(node: Node, state: NodeState | None, silent: Sequence[EngineUnavailable]) -> Handover:
@@ -59,10 +60,9 @@ class ReservationNews:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._work = Work()
+        self._queue = Queue()
 
     async def changed(self, message: Message) -> None:
         async with self._db.transaction() as tx:
-            hinted = [await self._work.hint_waiting(tx, self._clock.now(), code) for code in WAITING]
-            if any(hinted):
+            if await self._queue.hint(tx, self._clock.now()):
                 await notify(tx, WORK, KIND)

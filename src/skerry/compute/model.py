@@ -1,6 +1,6 @@
 """Values of compute: workloads, their attempts, and the words for what becomes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -112,6 +112,9 @@ class ReasonCode(StrEnum):
     OUTSIDE_JURISDICTION = "outside_jurisdiction"
     RESERVATION_NOT_READY = "reservation_not_ready"
     RESERVATION_FULL = "reservation_full"
+    SCATTERED = "scattered"
+    BEHIND_OTHERS = "behind_others"
+    ISOLATION_UNAVAILABLE = "isolation_unavailable"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     BACKING_OFF = "backing_off"
     RESTARTING = "restarting"
@@ -142,6 +145,9 @@ _ADVICE: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.OUTSIDE_JURISDICTION: "Ask for a SKU or a site within the project's jurisdictions, or change these.",
     ReasonCode.RESERVATION_NOT_READY: "Wait for the reservation's start, or use on-demand capacity.",
     ReasonCode.RESERVATION_FULL: "Stop another workload in the reservation, or extend the reservation.",
+    ReasonCode.ISOLATION_UNAVAILABLE: "Operators can install bubblewrap on the nodes, or mark the project as trusted.",
+    ReasonCode.BEHIND_OTHERS: "Wait for its turn, or set a maximum duration that is over before then.",
+    ReasonCode.SCATTERED: "Wait until nodes near to each other are free, or ask for a wider scope.",
     ReasonCode.ENGINE_UNAVAILABLE: "Wait: it goes on when the engine answers. Operators see it in `skerry status`.",
     ReasonCode.BACKING_OFF: "Read the logs: it ended by itself and is started again after the time given.",
     ReasonCode.RESTARTING: "Wait: it ended through our fault and is started again at once.",
@@ -168,6 +174,9 @@ UNPLACED: Final = frozenset(
         ReasonCode.OUTSIDE_JURISDICTION,
         ReasonCode.RESERVATION_NOT_READY,
         ReasonCode.RESERVATION_FULL,
+        ReasonCode.SCATTERED,
+        ReasonCode.BEHIND_OTHERS,
+        ReasonCode.ISOLATION_UNAVAILABLE,
     }
 )
 """It is pending because there is no capacity for it now."""
@@ -200,6 +209,9 @@ class Drop(StrEnum):
     BEFORE_EXEC = "before_exec"
     BY_PROGRAM = "by_program"
     """Only for programs of our own: started as root, they become `SKERRY_RUN_AS` once their imports are done."""
+    NEVER = "never"
+    """Only for programs of our own that make what others run in. What they are told stays root's: nobody else may write
+    what root acts on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +240,7 @@ class WorkloadSpec:
     priority: int = 0
     """Among pending workloads the higher one is placed first."""
     customer_code: bool = False
-    """It runs what a customer gave: as the project's own Unix user, and isolated unless the project is trusted (I11)."""
+    """It runs what a customer gave: as the project's own Unix user, isolated unless the project is trusted (I11)."""
     source: str | None = None
     """Id of a file of purpose `source`: unpacked on each node, and the tasks' working folder."""
     mounts: tuple[Mount, ...] = ()
@@ -254,8 +266,19 @@ class WorkloadSpec:
     """Name of the only site where it may run."""
     reservation: str | None = None
     """Id of the reservation inside which it runs: with capacity class `reserved`, and only then."""
+    only_nodes: tuple[str, ...] = ()
+    """Host names of the only nodes where it may run; none: any."""
+    probe: bool = False
+    """It checks the node itself: it starts on one that is drained, too, and takes no accelerators there."""
+    on_server: bool = False
+    """It runs on the server's own machine where that is no node of the fleet. Takes no accelerators."""
     max_duration_seconds: int | None = None
     """Of each attempt. None: open-ended, which needs a node that nobody has reserved for later."""
+
+    @property
+    def each(self) -> int:
+        """Accelerators on each node."""
+        return self.accelerators // self.nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +308,8 @@ class Attempt:
     nodes: tuple[str, ...]
     accelerators: int
     devices: tuple[int, ...]
-    """Indexes of the accelerators on the node; empty where cores are shared."""
+    """Indexes of the accelerators on their nodes, one node after another, as many of each; empty where cores are
+    shared."""
     created_at: datetime
     site: str | None = None
     sku: str | None = None
@@ -306,6 +330,49 @@ class Attempt:
     reports: tuple[Mapping[str, Any] | None, ...] = ()
     """What each rank wrote there, in the order of ranks."""
     metered_through: datetime | None = None
+    died_on: str | None = None
+    """The node that took it, where it was lost and that is known."""
+    waited_seconds: int = 0
+    """How long the workload had waited for it."""
+    egress_bytes: int = 0
+    """What it has sent, by its ranks' reports; `egress_counters` is what these said last, `egress_metered` what facts
+    have of it."""
+    egress_counters: tuple[int, ...] = ()
+    egress_metered: int = 0
+    warned: tuple[str, ...] = ()
+    """Of what its owner was warned: each once."""
+
+    @property
+    def by_node(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Each node with the accelerators on it, in the order of ranks."""
+        return tuple(zip(self.nodes, shared_out(self.devices, len(self.nodes)), strict=True))
+
+
+def shared_out(devices: Sequence[int], nodes: int) -> list[tuple[int, ...]]:
+    """The devices of each node: `devices` lists them one node after another, as many of each."""
+    each = len(devices) // nodes
+    return [tuple(devices[each * n : each * (n + 1)]) for n in range(nodes)]
+
+
+class ExclusionReason(StrEnum):
+    """Why time is not charged."""
+
+    QUEUEING = "queueing"
+    """It waited for capacity, or for the next try."""
+    START_UP = "start_up"
+    """It had its nodes, and was not ready yet."""
+    OUR_FAULT = "our_fault"
+    """What it did was lost, and is done again, through a failure of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A stretch of an attempt that was metered and is taken off again."""
+
+    key: str
+    reason: ExclusionReason
+    start: datetime
+    end: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +404,10 @@ class Workload:
     ended_at: datetime | None = None
     attempt: Attempt | None = None
     """The newest one."""
+    queued_at: datetime | None = None
+    """Since when it has waited for its turn; None: since it was created. Preemptions and restarts keep its place."""
+    estimated_start: datetime | None = None
+    """While pending: when it would start as things stand. None: nothing that is known to end makes room for it."""
 
     @property
     def open_attempt(self) -> Attempt | None:

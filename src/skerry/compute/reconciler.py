@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from skerry.compute.advance import Advance
 from skerry.compute.changes import KIND
 from skerry.compute.engines.base import (
+    BadGang,
     Engine,
     EngineRefused,
     EngineUnavailable,
@@ -25,10 +26,12 @@ from skerry.compute.engines.base import (
     NodeState,
     Placement,
 )
-from skerry.compute.model import Attempt, Desired, Outcome, Workload, WorkloadStatus
+from skerry.compute.model import Attempt, Desired, Outcome, Workload, WorkloadKind, WorkloadStatus
 from skerry.compute.service import purpose_of
 from skerry.compute.steps import Away, Dropped, Finding, Nodes, Refused, Seen
 from skerry.compute.store import Claimed, Work
+from skerry.compute.task.order import TOKEN_FILE
+from skerry.compute.task.wrapping import WrapContext, Wrapped, needs_wrapping
 from skerry.db.database import Database
 from skerry.kernel.clock import Clock
 from skerry.runtime.secrets import Keyring, Undecryptable
@@ -37,6 +40,17 @@ LEASE_SECONDS: Final = 15.0
 """A controller that dies holds up what it was at for so long; a step that takes longer is done again, to no harm."""
 _RETRY_SECONDS: Final = 5.0
 _TAIL_BYTES: Final = 4096
+API_URL: Final = "SKERRY_API_URL"
+
+
+class Wrapper(Protocol):
+    """Who makes our wrapper's order of a workload that runs what a customer gave (`TaskContexts`)."""
+
+    async def wrap(self, workload: Workload, attempt: Attempt, files: Mapping[str, str]) -> Wrapped:
+        """Raises BadGang."""
+        ...
+
+    async def of(self, workload: Workload, attempt: Attempt) -> WrapContext: ...
 
 
 class WorkloadReconciler:
@@ -45,13 +59,21 @@ class WorkloadReconciler:
     kind = KIND
 
     def __init__(
-        self, db: Database, clock: Clock, keyring: Keyring, engines: Mapping[str, Engine], advance: Advance
+        self,
+        db: Database,
+        clock: Clock,
+        keyring: Keyring,
+        engines: Mapping[str, Engine],
+        advance: Advance,
+        wrapper: Wrapper | None = None,
     ) -> None:
+        """Without a `wrapper` nothing runs that a customer gave."""
         self._db = db
         self._clock = clock
         self._keyring = keyring
         self._engines = engines
         self._advance = advance
+        self._wrapper = wrapper
         self._work = Work()
 
     async def claim(self, limit: int) -> Sequence[Claimed]:
@@ -87,6 +109,8 @@ class WorkloadReconciler:
     async def _look_for_nodes(self, workload: Workload) -> Finding:
         if workload.desired is Desired.STOP:
             return Dropped()
+        if workload.spec.customer_code and self._advance.isolation is not None:
+            await self._advance.isolation.look()
         found: dict[str, Sequence[NodeState]] = {}
         away = "There is no engine."
         for name, engine in self._engines.items():
@@ -124,7 +148,7 @@ class WorkloadReconciler:
 
     async def _submit(self, engine: Engine, row: Claimed, attempt: Attempt) -> Finding:
         try:
-            gang = gang_of(row.workload, attempt, self._open_files(row))
+            gang = await self._gang(row, attempt)
             await engine.submit(gang)
         except NodeNotReady as error:
             return Refused(error.detail, for_good=False)
@@ -138,6 +162,22 @@ class WorkloadReconciler:
         state = (await engine.observe([attempt.id])).get(attempt.id)
         log = await _last_lines(engine, state) if state is not None and state.status is GangStatus.ENDED else b""
         return Seen(state, submitted=submitted, log=log)
+
+    async def _gang(self, row: Claimed, attempt: Attempt) -> GangSpec:
+        """With our wrapper in the command's place where it runs what a customer gave. Raises BadGang."""
+        files = self._open_files(row)
+        gang = gang_of(row.workload, attempt, files)
+        if needs_wrapping(row.workload.spec):
+            if self._wrapper is None:
+                raise BadGang("this installation runs nothing that customers bring.")
+            inner = await self._wrapper.wrap(row.workload, attempt, files)
+            return replace(gang, command=inner.command, env=inner.env, files=inner.files, drop=inner.drop)
+        if row.workload.kind is WorkloadKind.INSTANCE and self._wrapper is not None:
+            # Programs of ours that call the node API by themselves.
+            access = await self._wrapper.of(row.workload, attempt)
+            env = {**gang.env, API_URL: access.api_url}
+            return replace(gang, env=env, files={**files, TOKEN_FILE: access.token})
+        return gang
 
     def _open_files(self, row: Claimed) -> Mapping[str, str]:
         if row.files is None:
@@ -157,7 +197,7 @@ def gang_of(workload: Workload, attempt: Attempt, files: Mapping[str, str]) -> G
         attempt=attempt.id,
         workload=workload.id,
         project=workload.project,
-        placements=(Placement(attempt.nodes[0], spec.tasks, attempt.devices),),
+        placements=tuple(Placement(node, spec.tasks // spec.nodes, devices) for node, devices in attempt.by_node),
         command=spec.command,
         env=spec.env,
         files=files,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
 from skerry.compute.model import WorkloadKind, WorkloadStatus
-from skerry.compute.schemas import AttemptOut, ListOf, WorkloadOut
+from skerry.compute.schemas import AttemptOut, ListOf, WorkloadOut, WorkloadWithUsageOut
 from skerry.compute.service import LOG_BYTES, Compute
 from skerry.identity.access import Access
 from skerry.identity.model import Principal, Scope
@@ -61,9 +61,11 @@ def _add_workloads(routes: APIRouter, compute: Compute, access: Access) -> None:
         return ListOf.of(found.map(WorkloadOut.of))
 
     @routes.get("/workloads/{workload}")
-    async def get_workload(principal: Reader, workload: str) -> WorkloadOut:
+    async def get_workload(principal: Reader, workload: str) -> WorkloadWithUsageOut:
+        """With what of it is charged, and what is not: waiting, start-up, and what was lost through our fault."""
         async with compute.db.reading() as tx:
-            return WorkloadOut.of(await compute.get(tx, principal.project_id, WorkloadId(workload)))
+            found = await compute.get(tx, principal.project_id, WorkloadId(workload))
+            return WorkloadWithUsageOut.with_usage(found, await compute.used(tx, found))
 
     @routes.get("/workloads/{workload}/attempts")
     async def list_attempts(principal: Reader, workload: str, page: Paging) -> ListOf[AttemptOut]:

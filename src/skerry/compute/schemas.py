@@ -5,10 +5,12 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, PlainSerializer
 
+from skerry.compute.metered import Used
 from skerry.compute.model import (
     Attempt,
     ChargeBy,
     Desired,
+    ExclusionReason,
     Outcome,
     StopReason,
     Workload,
@@ -76,6 +78,33 @@ class AttemptOut(BaseModel):
         )
 
 
+class ExcludedOut(BaseModel):
+    """Time that is not charged. `accelerator_seconds`: what was held meanwhile."""
+
+    reason: ExclusionReason
+    seconds: int
+    accelerator_seconds: int
+
+
+class UsageOut(BaseModel):
+    """Of all attempts so far, and as fresh as they are. Which meter carries the money is said by `charge_by`."""
+
+    accelerator_seconds: int
+    egress_bytes: int
+    excluded: list[ExcludedOut]
+
+    @classmethod
+    def of(cls, used: Used) -> "UsageOut":
+        return cls(
+            accelerator_seconds=used.accelerator_seconds,
+            egress_bytes=used.egress_bytes,
+            excluded=[
+                ExcludedOut(reason=one.reason, seconds=one.seconds, accelerator_seconds=one.accelerator_seconds)
+                for one in used.excluded
+            ],
+        )
+
+
 class WorkloadOut(BaseModel):
     """The command, its environment and its files belong to the product that made it and are not shown."""
 
@@ -100,6 +129,10 @@ class WorkloadOut(BaseModel):
     created_at: Time
     updated_at: Time
     ended_at: Time | None
+    estimated_start: Time | None
+    """While pending: when it would start as things stand; null where nothing that is known to end makes room."""
+    nodes: int
+    priority: int
 
     @classmethod
     def of(cls, workload: Workload) -> "WorkloadOut":
@@ -126,4 +159,17 @@ class WorkloadOut(BaseModel):
             created_at=workload.created_at,
             updated_at=workload.updated_at,
             ended_at=workload.ended_at,
+            estimated_start=workload.estimated_start,
+            nodes=spec.nodes,
+            priority=spec.priority,
         )
+
+
+class WorkloadWithUsageOut(WorkloadOut):
+    """One workload, with what of it is charged and what is not."""
+
+    usage: UsageOut
+
+    @classmethod
+    def with_usage(cls, workload: Workload, used: Used) -> "WorkloadWithUsageOut":
+        return cls(**WorkloadOut.of(workload).model_dump(), usage=UsageOut.of(used))

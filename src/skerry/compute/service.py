@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Final
 
 from skerry.compute import errors
 from skerry.compute.changes import KIND, Changes
 from skerry.compute.engines.base import Engine, EngineUnavailable, LogChunk
 from skerry.compute.engines.base import UnknownAttempt as NoSuchLog
+from skerry.compute.metered import Metered, Used
 from skerry.compute.model import (
     Attempt,
     Desired,
@@ -20,13 +22,16 @@ from skerry.compute.model import (
     WorkloadSpec,
     WorkloadStatus,
 )
+from skerry.compute.rules.feasible import require_possible
 from skerry.compute.rules.validity import require_valid
 from skerry.compute.store import WorkloadFilter, WorkloadStore
 from skerry.db.database import Database, Tx
 from skerry.db.notify import WORK, notify
+from skerry.fleet.service import Fleet
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import AttemptId, IdFactory, ProjectId, WorkloadId, new_id
 from skerry.kernel.paging import Page, PageRequest
+from skerry.metering.service import Metering
 from skerry.runtime.events import EventLog
 from skerry.runtime.outbox import Outbox
 from skerry.runtime.secrets import Keyring
@@ -53,18 +58,25 @@ class Compute:
         outbox: Outbox,
         engines: Mapping[str, Engine],
         new_id: IdFactory = new_id,
+        *,
+        fleet: Fleet | None = None,
+        metering: Metering | None = None,
     ) -> None:
         self.db = db
         self.clock = clock
         self.engines = engines
+        self.metered = Metered(clock, metering or Metering(db, clock))
+        self._fleet = fleet or Fleet(db, clock)
         self._keyring = keyring
         self._changes = Changes(events, outbox)
         self._store = WorkloadStore()
         self._new_id = new_id
 
     async def create_workload(self, tx: Tx, project: ProjectId, spec: WorkloadSpec) -> Workload:
-        """Pending, and wanted. Raises InvalidWorkload."""
+        """Pending, and wanted. Raises InvalidWorkload: also where a job or an instance could never be placed."""
         require_valid(spec)
+        if spec.kind is not WorkloadKind.SERVICE and not spec.on_server:
+            require_possible(spec, await self._fleet.supplies(tx), await self._fleet.node_sizes(tx))
         now = self.clock.now()
         workload = Workload(
             id=WorkloadId(self._new_id("wl")),
@@ -104,7 +116,8 @@ class Compute:
             raise errors.NotEnded(
                 f"Workload {workload.name} is {workload.status}.", suggestion="Wait until it has ended, or stop it."
             )
-        again = {"desired": Desired.RUN, "stop_reason": None, "outcome": None, "ended_at": None}
+        again: dict[str, object] = {"desired": Desired.RUN, "stop_reason": None, "outcome": None, "ended_at": None}
+        again |= {"queued_at": self.clock.now(), "booked": False}
         await self._changes.move(tx, workload, WorkloadStatus.PENDING, StatusReason.of(ReasonCode.RESUMED))
         await self._want(tx, workload, {**again, "restarts": 0, "failures": 0})
         return await self.get(tx, project, id)
@@ -119,6 +132,37 @@ class Compute:
             return False
         await self._changes.record(tx, workload, "workload.ready", {"attempt": attempt, "n": found.n})
         return True
+
+    async def exclude(
+        self, tx: Tx, project: ProjectId, attempt: AttemptId, key: str, start: datetime, end: datetime
+    ) -> int:
+        """Time of an attempt that was lost through our fault is not charged. Once for each `key` (no `/` in it); what
+        was taken off before is not taken off again. The accelerator-seconds it takes off. Raises UnknownAttempt."""
+        found = await self._store.find_attempt(tx, project, attempt)
+        if found is None:
+            raise errors.UnknownAttempt(f"There is no attempt {attempt}.")
+        workload = await self._locked(tx, project, found.workload)
+        current = await self._store.find_attempt(tx, project, attempt)
+        assert current is not None, "attempts are kept"
+        taken = await self.metered.exclude(tx, workload, current, key, start, end)
+        if taken:
+            await self._store.update(tx, project, workload.id, {"booked": False})
+            data = {"attempt": attempt, "n": found.n, "accelerator_seconds": taken, "why": key}
+            await self._changes.record(tx, workload, "workload.not_charged", data)
+        return taken
+
+    async def warn_once(self, tx: Tx, workload: Workload, name: str, type: str, data: Mapping[str, object]) -> bool:
+        """An event before something happens to its open attempt, once of each name. False: it was warned, or runs no
+        more."""
+        attempt = workload.open_attempt
+        if attempt is None or not await self._store.set_warned(tx, workload.project, attempt.id, name):
+            return False
+        await self._changes.record(tx, workload, type, {"attempt": attempt.id, **data})
+        return True
+
+    async def used(self, tx: Tx, workload: Workload) -> Used:
+        """What of it is charged, and what is not."""
+        return await self.metered.used(tx, workload)
 
     async def get(self, tx: Tx, project: ProjectId, id: WorkloadId) -> Workload:
         """Raises UnknownWorkload."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Table, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Table, and_, func, insert, not_, select, update
 
 from skerry.compute.model import (
     Attempt,
@@ -19,6 +19,7 @@ from skerry.compute.model import (
     WorkloadKind,
     WorkloadSpec,
     WorkloadStatus,
+    shared_out,
 )
 from skerry.compute.tables import attempts as a
 from skerry.compute.tables import workloads as w
@@ -77,6 +78,8 @@ class WorkloadStore:
                 status_reason=asdict(workload.reason),
                 desired=workload.desired,
                 due_at=workload.due_at,
+                priority=workload.spec.priority,
+                queued_at=workload.queued_at,
                 created_at=workload.created_at,
                 updated_at=workload.updated_at,
             )
@@ -132,12 +135,19 @@ class WorkloadStore:
                 site=attempt.site,
                 sku=attempt.sku,
                 created_at=attempt.created_at,
+                waited_seconds=attempt.waited_seconds,
             )
         )
 
     async def update_attempt(self, tx: Tx, project: ProjectId, id: AttemptId, values: Mapping[str, Any]) -> None:
         if values:
             await tx.execute(update(a).where(a.c.project == project, a.c.id == id).values(**values))
+
+    async def set_warned(self, tx: Tx, project: ProjectId, id: AttemptId, name: str) -> bool:
+        """Once for each name."""
+        not_yet = and_(a.c.project == project, a.c.id == id, not_(a.c.warned.contains([name])))
+        warned = update(a).where(not_yet).values(warned=func.array_append(a.c.warned, name))
+        return (await tx.execute(warned)).rowcount == 1
 
     async def set_ready(self, tx: Tx, project: ProjectId, id: AttemptId, at: datetime) -> bool:
         """Once, and only while it runs."""
@@ -181,12 +191,6 @@ class Work:
         hinted = update(w).where(condition).values(due_at=func.least(w.c.due_at, now), hints=w.c.hints + 1)
         return (await tx.execute(hinted)).rowcount
 
-    async def hint_waiting(self, tx: Tx, now: datetime, codes: Iterable[str]) -> int:
-        """Have the pending workloads with one of these reasons looked at now; how many there are."""
-        waiting = and_(w.c.status == WorkloadStatus.PENDING, w.c.status_reason["code"].astext.in_(list(codes)))
-        hinted = update(w).where(waiting).values(due_at=now, hints=w.c.hints + 1)
-        return (await tx.execute(hinted)).rowcount
-
     async def hint_these(self, tx: Tx, now: datetime, workloads: Iterable[str]) -> int:
         """Have these workloads looked at now, as far as they have not ended; how many there are."""
         condition = and_(w.c.status != WorkloadStatus.ENDED, w.c.id.in_(list(workloads)))
@@ -198,6 +202,12 @@ class Work:
         rows = await tx.execute(select(a.c.id, a.c.ended_at).where(a.c.id.in_(list(attempts))))
         return {AttemptId(row.id): row.ended_at for row in rows}
 
+    async def deaths(self, tx: Tx, workload: WorkloadId) -> dict[str, int]:
+        """How many attempts of a workload each node has taken."""
+        query = select(a.c.died_on, func.count().label("times")).where(a.c.workload_id == workload)
+        rows = await tx.execute(query.where(a.c.died_on.is_not(None)).group_by(a.c.died_on))
+        return {row.died_on: row.times for row in rows}
+
     async def lock_placement(self, tx: Tx) -> None:
         """One placement at a time, until the transaction ends: what is counted stays true until it is written."""
         await tx.execute(select(func.pg_advisory_xact_lock(func.hashtext("skerry.compute.placement"))))
@@ -208,9 +218,9 @@ class Work:
             a.c.ended_at.is_(None), a.c.nodes.overlap(list(nodes))
         )
         return [
-            NodeUse(WorkloadId(row.workload_id), node, row.accelerators, frozenset(row.devices))
+            NodeUse(WorkloadId(row.workload_id), node, row.accelerators // len(row.nodes), frozenset(devices))
             for row in await tx.execute(query)
-            for node in row.nodes
+            for node, devices in zip(row.nodes, shared_out(row.devices, len(row.nodes)), strict=True)
         ]
 
 
@@ -244,6 +254,8 @@ def workload_of(row: Row[Any], attempt: Attempt | None) -> Workload:
         outcome=Outcome(row.outcome) if row.outcome else None,
         ended_at=row.ended_at,
         attempt=attempt,
+        queued_at=row.queued_at,
+        estimated_start=row.estimated_start,
     )
 
 
@@ -271,7 +283,14 @@ def attempt_of(row: Row[Any]) -> Attempt:
         exit_code=row.exit_code,
         message=row.message,
         report=row.report,
+        reports=tuple(row.reports or ()),
         metered_through=row.metered_through,
+        died_on=row.died_on,
+        waited_seconds=row.waited_seconds,
+        egress_bytes=row.egress_bytes,
+        egress_counters=tuple(row.egress_counters),
+        egress_metered=row.egress_metered,
+        warned=tuple(row.warned),
     )
 
 

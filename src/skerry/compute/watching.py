@@ -17,7 +17,7 @@ from skerry.compute.store import Work, WorkloadStore
 from skerry.db.database import Database
 from skerry.db.errors import DatabaseUnavailable
 from skerry.db.notify import WORK, notify
-from skerry.kernel.clock import Clock
+from skerry.kernel.clock import Clock, rfc3339
 from skerry.kernel.ids import AttemptId, WorkloadId
 
 _WAIT_SECONDS: Final = 20.0
@@ -137,6 +137,8 @@ class Evictions:
                     continue
                 told += 1
                 if goes_back(one):
+                    data = {"leaves_by": rfc3339(one.by), "capacity_class": one.capacity_class.value}
+                    await self._compute.warn_once(tx, workload, "reclaim", "workload.reclaim_notice", data)
                     await self._work.hint_these(tx, self._clock.now(), [workload.id])
                 else:
                     await self._compute.stop_workload(tx, one.project, workload.id, StopReason.MAX_DURATION)

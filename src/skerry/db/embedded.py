@@ -116,6 +116,19 @@ class EmbeddedPostgres:
         self._prepare_sockets(user)
         self._launch(binaries, user)
 
+    def prepare_aside(self) -> int:
+        """Make the data folder in a process of its own, whose id is returned. What goes wrong there `spawn` meets
+        again, and says."""
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            user = self._user()
+            refuse_live(self.data)
+            prepare_data(self.data, usable_binaries(user, self._binaries_dir), user, durable=self._durable)
+        finally:
+            os._exit(0)
+
     def await_ready(self, timeout: float = 60.0) -> None:
         """Second half of `start`: returns when the application can connect."""
         deadline = time.monotonic() + timeout

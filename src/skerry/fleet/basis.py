@@ -75,7 +75,7 @@ class Basis:
         return Before(touched, tuple(supplies), tuple(endangered))
 
     async def after(self, tx: Tx, before: Before, *, force: bool) -> list[Endangered]:
-        """To be called after it: whom it makes late who was not, or later. Tells those who listen.
+        """To be called after it: whom it makes late who was not, or later. Tells them, and those who listen.
 
         Raises BreaksReservations unless it is forced, which undoes the change.
         """
@@ -86,6 +86,7 @@ class Basis:
         if worse and not force:
             raise BreaksReservations(worse)
         await self.supply.changed(tx, before.leaves)
+        await self.sold.tell(tx, worse)
         return worse
 
 
@@ -95,6 +96,14 @@ def _emptied(supply: LeafSupply) -> LeafSupply:
 
 
 def newly(before: Iterable[Endangered], after: Iterable[Endangered]) -> list[Endangered]:
-    """Those of `after` that are shorter than they were."""
-    short = {(one.reservation, one.leaf): one.nodes_short for one in before}
-    return [one for one in after if one.nodes_short > short.get((one.reservation, one.leaf), 0)]
+    """Those of `after` that are shorter than they were, or for longer."""
+    known = {(one.reservation, one.leaf): one for one in before}
+    return [one for one in after if _worse(known.get((one.reservation, one.leaf)), one)]
+
+
+def _worse(before: Endangered | None, after: Endangered) -> bool:
+    if before is None or after.nodes_short > before.nodes_short:
+        return True
+    if before.whole_from is None:
+        return False
+    return after.whole_from is None or after.whole_from > before.whole_from

@@ -110,6 +110,7 @@ class Declaration:
             await self._store.change(tx, one.section, one.name, fields, self._basis.clock.now())
         slipped = await self._basis.supplies(tx, touched) if slips else before
         late = newly(at_risk, await self._basis.sold.made_late(tx, slipped)) if slips else []
+        await self._basis.sold.tell(tx, late)
         known = set(await self._basis.sold.why_not(tx, slipped)) if takes else set()
         await self._write_all(tx, wanted)
         touched |= await self._touched(tx, wanted, present)

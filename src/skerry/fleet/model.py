@@ -24,7 +24,10 @@ from skerry.kernel.states import StateMachine
 
 LOCAL: Final = "local"
 """Name of the discovered site, hall, leaf and SKU."""
-LOCAL_NODE: Final = "local-1"
+LOCAL_NODES: Final = "local-"
+"""Its nodes are `local-1` and so on; a machine that is not divided is `local-1` alone."""
+MOST_VIRTUAL_NODES: Final = 256
+"""So many are plenty on one machine."""
 CPU: Final = "cpu"
 """Type of the accelerators of a machine without GPUs: one for each core."""
 
@@ -209,11 +212,18 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class LocalFleet:
-    """What `discover_local` made or found; `changed` says whether it wrote anything."""
+    """What `discover_local` made or found; `changed` says whether it wrote anything. `node` is the first one.
+
+    `nodes_before`: how many there were at the start before; 0 at the first. `endangered`: whom a smaller number leaves
+    short.
+    """
 
     site: SiteId
     node: NodeId
     changed: bool
+    nodes: int = 1
+    nodes_before: int = 0
+    endangered: tuple["Endangered", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,3 +351,5 @@ class Endangered:
     leaf: LeafId
     leaf_name: str
     nodes_short: int
+    whole_from: datetime | None = None
+    """When it has all its nodes again; None: not within its window."""

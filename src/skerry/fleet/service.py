@@ -1,17 +1,17 @@
 """Use cases of the fleet: discover this machine, show what there is, count what it supplies."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
 from skerry.db.database import Database, Tx
 from skerry.fleet.basis import Basis, Platform
+from skerry.fleet.cluster import Cluster, ClusterNode
 from skerry.fleet.declared import Declaration
 from skerry.fleet.deliveries import Deliveries
 from skerry.fleet.errors import UnknownFleetThing
+from skerry.fleet.local import LocalMachine
 from skerry.fleet.model import (
-    LOCAL,
-    LOCAL_NODE,
     Hall,
     Leaf,
     LeafOverview,
@@ -25,7 +25,6 @@ from skerry.fleet.model import (
 )
 from skerry.fleet.sold import NothingSold, SoldNodes
 from skerry.fleet.store.topology import (
-    FleetWriter,
     HallReader,
     LeafReader,
     NodeFilter,
@@ -35,7 +34,7 @@ from skerry.fleet.store.topology import (
 )
 from skerry.fleet.upkeep import Upkeep
 from skerry.kernel.clock import Clock
-from skerry.kernel.ids import IdFactory, LeafId, NodeId, ProjectId, SiteId, new_id
+from skerry.kernel.ids import IdFactory, LeafId, ProjectId, new_id
 from skerry.kernel.paging import Page, PageRequest
 from skerry.runtime.events import EventLog
 
@@ -67,34 +66,20 @@ class Fleet:
         self.declared = Declaration(self.basis)
         self.db = db
         self.clock = clock
-        self._new_id = new_id
-        self._writer = FleetWriter()
+        self._local = LocalMachine(self.basis)
         self._sites, self._halls, self._leaves = SiteReader(), HallReader(), LeafReader()
         self._skus, self._nodes = SkuReader(), NodeReader()
 
-    async def discover_local(self, tx: Tx, machine: Machine) -> LocalFleet:
-        """Make this machine the site, hall, leaf, SKU and node `local`, or bring them up to date. Idempotent.
+    async def discover_local(self, tx: Tx, machine: Machine, nodes: int = 1) -> LocalFleet:
+        """Make this machine the site, hall, leaf, SKU and nodes `local`, or bring them up to date. Idempotent.
 
-        What an operator has set since (status, country, prices) is left alone.
+        What an operator has set since (status, country, prices) is left alone. Raises BadFleetField.
         """
-        now = self.clock.now()
-        site, new_site = await self._writer.site(tx, self._new_id("site"), LOCAL, now)
-        hall, _ = await self._writer.hall(tx, self._new_id("hall"), LOCAL, site, now)
-        leaf, _ = await self._writer.leaf(tx, self._new_id("leaf"), LOCAL, hall, now)
-        shape = {
-            "accelerator": machine.accelerator_type,
-            "accelerators_per_node": len(machine.accelerators),
-            "cpu": machine.cores,
-            "memory": machine.memory_bytes,
-            "nvlink": False,
-        }
-        sku, new_sku = await self._writer.sku(tx, self._new_id("sku"), LOCAL, shape, now)
-        node, new_node = await self._writer.node(
-            tx, self._new_id("node"), LOCAL_NODE, sku, leaf, machine.accelerators, now
-        )
-        if new_node:
-            await self.basis.supply.changed(tx, [leaf])
-        return LocalFleet(SiteId(site), NodeId(node), changed=new_site or new_sku or new_node)
+        return await self._local.discover(tx, machine, nodes)
+
+    async def discover_cluster(self, tx: Tx, nodes: Sequence[ClusterNode]) -> int:
+        """Make an engine's own nodes the first ones of an empty fleet. How many were made."""
+        return await Cluster(self.basis).discover(tx, nodes)
 
     async def sites(self, request: PageRequest) -> Page[Site]:
         async with self.db.reading() as tx:
@@ -177,6 +162,10 @@ class Fleet:
         """`on_demand_nodes` of every SKU, by name."""
         return await self._skus.pools(tx)
 
+    async def node_sizes(self, tx: Tx) -> dict[str, int]:
+        """Accelerators of a node of every SKU, by name."""
+        return await self._skus.sizes(tx)
+
     async def ready_nodes(self, tx: Tx, leaf: LeafId, sku: str) -> list[Node]:
         """Nodes of a leaf that may be given out now, by hostname. `sku` is a name."""
         return await self._nodes.ready(tx, leaf, sku, self.clock.now())
@@ -188,6 +177,11 @@ class Fleet:
     async def find_nodes(self, tx: Tx, hostnames: Collection[str]) -> dict[str, Node]:
         """Those of these nodes that are known, by hostname. For domains above, inside their own transaction."""
         return await self._nodes.by_hostname(tx, hostnames)
+
+    async def being_emptied(self, tx: Tx, hostnames: Collection[str]) -> set[str]:
+        """Those of these nodes whose work is to go elsewhere."""
+        found = await self._nodes.by_hostname(tx, hostnames)
+        return {name for name, node in found.items() if node.status is NodeStatus.DRAINING}
 
 
 async def _nobody(tx: Tx) -> ProjectId:

@@ -20,6 +20,10 @@ class SoldNodes(Protocol):
         """Confirmed reservations that would be short were supply as in `after`."""
         ...
 
+    async def tell(self, tx: Tx, late: Sequence[Endangered]) -> None:
+        """Tell those whose reservations they are, now that it is so."""
+        ...
+
     async def held_nodes(self, tx: Tx, nodes: Collection[NodeId]) -> Mapping[NodeId, str]:
         """Those of the nodes that are bound to something now or later, each with a few words on what."""
         ...
@@ -33,6 +37,9 @@ class NothingSold:
 
     async def made_late(self, tx: Tx, after: Sequence[LeafSupply]) -> list[Endangered]:
         return []
+
+    async def tell(self, tx: Tx, late: Sequence[Endangered]) -> None:
+        return None
 
     async def held_nodes(self, tx: Tx, nodes: Collection[NodeId]) -> Mapping[NodeId, str]:
         return {}

@@ -20,6 +20,7 @@ from skerry.identity.model import (
     Principal,
     Project,
 )
+from skerry.identity.ssh_keys.service import SshKeys
 from skerry.identity.tenants import Tenants
 from skerry.identity.trail import Trail
 from skerry.kernel.clock import Clock
@@ -54,6 +55,7 @@ class Identity:
         self.changes = Changes(self.tenants)
         self.members = Members(db, clock, self.trail, ids)
         self.keys = Keys(db, clock, keyring, self.trail, ids, budgets)
+        self.ssh_keys = SshKeys(db, clock, self.trail, ids)
         self.accounts = ServiceAccounts(db, clock, self.keys, self.trail, ids)
         self.bootstrapper = Bootstrapper(db, self.tenants, self.keys)
 

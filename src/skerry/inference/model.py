@@ -80,6 +80,7 @@ class ReasonCode(StrEnum):
     """Its replicas are replaced one after the other."""
     SCALED_DOWN = "scaled_down"
     REPLACED = "replaced"
+    NODE_EMPTIED = "node_emptied"
     DRAINING = "draining"
     DRAINED = "drained"
     STOPPING = "stopping"
@@ -108,6 +109,7 @@ _ADVICE: Final[Mapping[ReasonCode, str]] = {
     ReasonCode.ROLLING_OUT: "Wait: each new replica is ready before an old one goes.",
     ReasonCode.SCALED_DOWN: "Nothing to do: fewer replicas are needed.",
     ReasonCode.REPLACED: "Nothing to do: a newer replica has taken its place.",
+    ReasonCode.NODE_EMPTIED: "Nothing to do: its node is being emptied, and another replica serves.",
     ReasonCode.DRAINING: "Wait: requests that run are finished, new ones get 503.",
     ReasonCode.DRAINED: "Resume the endpoint to serve again.",
     ReasonCode.STOPPING: "Wait: requests that run are finished first.",

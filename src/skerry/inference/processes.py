@@ -20,7 +20,9 @@ from skerry.inference.rules.values import Process
 from skerry.kernel.classes import CapacityClass
 
 
-def workload_spec(endpoint: Endpoint, model: str, plan: LaunchPlan) -> WorkloadSpec:
+def workload_spec(endpoint: Endpoint, model: str, plan: LaunchPlan, *, builtin: bool = False) -> WorkloadSpec:
+    """`builtin`: of a model that every installation begins with. Its shared replica takes no node (API §0)."""
+    accelerators = max(endpoint.accelerators, plan.accelerators)
     return WorkloadSpec(
         kind=WorkloadKind.SERVICE,
         name=f"replica of {endpoint.name}",
@@ -29,7 +31,8 @@ def workload_spec(endpoint: Endpoint, model: str, plan: LaunchPlan) -> WorkloadS
         charge_by=ChargeBy(endpoint.charge_by),
         capacity_class=CapacityClass(endpoint.capacity_class),
         # None for a shared endpoint's on a CPU machine: they leave every accelerator free (API §0).
-        accelerators=max(endpoint.accelerators, plan.accelerators),
+        accelerators=accelerators,
+        on_server=builtin and not accelerators,
         env=plan.env,
         files=plan.files,
         memory_bytes=plan.memory_bytes,

@@ -6,7 +6,7 @@ and taken away. What to do is decided in `rules`; nothing is remembered between 
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -67,6 +67,10 @@ class Workloads(Protocol):
     async def mark_ready(self, tx: Tx, project: ProjectId, attempt: AttemptId) -> bool: ...
 
 
+Emptying = Callable[[Tx, Collection[str]], Awaitable[Collection[str]]]
+"""Which of these nodes, by host name, are being emptied."""
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     """What the database says of an endpoint."""
@@ -82,7 +86,10 @@ class _State:
 class EndpointReconciler:
     kind = KIND
 
-    def __init__(self, inference: Inference, compute: Workloads, prober: Prober) -> None:
+    def __init__(
+        self, inference: Inference, compute: Workloads, prober: Prober, emptying: Emptying | None = None
+    ) -> None:
+        self._emptying = emptying
         self.inference = inference
         self.compute = compute
         self.prober = prober
@@ -148,6 +155,7 @@ class EndpointReconciler:
             wanted = {endpoint.model, endpoint.coming_model, *(one.model for one in replicas if one.model)}
             models = await self.inference.catalogue.by_ids(tx, wanted)
             processes = {replica.id: await self._process(tx, replica) for replica in replicas}
+            processes = await self._with_leaving(tx, processes)
             keys = await self.store.sealed_keys(tx, endpoint.project, [replica.id for replica in replicas])
             last_failure = await self.store.last_failure(tx, endpoint.project, endpoint.id)
             demands = await self.inference.demand.of_endpoint(tx, endpoint.id, since)
@@ -161,6 +169,16 @@ class EndpointReconciler:
             return process_of(await self.compute.get(tx, replica.project, replica.workload))
         except UnknownWorkload:
             return GONE
+
+    async def _with_leaving(
+        self, tx: Tx, processes: dict[ReplicaId, Process | None]
+    ) -> dict[ReplicaId, Process | None]:
+        nodes = {process.node for process in processes.values() if process is not None and process.node}
+        leaving = await self._emptying(tx, nodes) if self._emptying is not None and nodes else ()
+        return {
+            id: replace(process, node_leaves=process.node in leaving) if process is not None else None
+            for id, process in processes.items()
+        }
 
     async def _look(self, endpoint: Endpoint, replica: Replica, state: _State) -> Seen:
         """Probe the replica, if it is time."""
@@ -237,7 +255,7 @@ class EndpointReconciler:
             key = secrets.token_urlsafe(32)
             plan = driver.plan(model, key)
             workload = await self.compute.create_workload(
-                tx, endpoint.project, workload_spec(endpoint, model.name, plan)
+                tx, endpoint.project, workload_spec(endpoint, model.name, plan, builtin=model.builtin)
             )
             replica = Replica(
                 id=ReplicaId(inference.new_id("rep")),

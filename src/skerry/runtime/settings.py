@@ -10,10 +10,12 @@ from skerry.kernel.money import nano_from_decimal, parse_amount
 STATE_LINK = "state"
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _DAY = 86_400
+_DRIVERS = ("netns", "oci", "node")
 _POSITIVE = (
     "max_body_bytes", "requests_per_minute", "tokens_per_minute", "queue_seconds", "answer_timeout_seconds",
     "replica_memory_bytes", "drain_seconds", "max_file_bytes", "files_quota_bytes", "files_quota_count",
-    "horizon_days", "offer_seconds", "hold_seconds", "holds_limit", "holds_node_seconds", "holds_repeats",
+    "volumes_quota_bytes", "volumes_quota_count", "horizon_days", "offer_seconds", "hold_seconds", "holds_limit",
+    "holds_node_seconds", "holds_repeats",
 )  # fmt: skip
 
 
@@ -120,17 +122,62 @@ class Settings:
     compute_engine: str = "embedded"
     """What starts work: `embedded` (this machine) or `slurm` (a fleet); `skerry up --engine` sets it."""
     slurm_partition: str = ""
-    """The partition whose nodes are the fleet."""
+    """The partition whose nodes are the fleet; empty: Slurm's default one."""
     slurm_shared: Path | None = None
-    """A folder that this machine and all nodes see under the same path."""
+    """A folder that this machine and all nodes see under the same path. Needed once a node is another machine."""
     slurm_conf: Path | None = None
-    """slurm.conf, where it is not in Slurm's own place."""
+    """slurm.conf, where it is not in Slurm's own place; by default what `SLURM_CONF` names."""
     slurm_work: Path | None = None
     """On each node: where tasks work; default `/var/lib/skerry/slurm`."""
     slurm_options: str = ""
     """More for `sbatch`, such as `--account=skerry --qos=normal`."""
     slurm_fence: str = ""
     """A command that sees to it that nothing runs on a node, its last argument, any more: one that cuts its power."""
+    volumes_folder: Path | None = None
+    """Where volumes and home folders lie, under the same path on all nodes; by default `volumes/` in the state folder
+    on one machine, and nowhere on a fleet."""
+    volumes_quota_bytes: int = 16 * 1024**4
+    """What the volumes and home folders of one project may have in all."""
+    volumes_quota_count: int = 200
+    """How many volumes and home folders one project may have."""
+    instance_drivers: str = "netns,oci"
+    """What may keep instances apart on a node: `netns` (no boundary: trusted projects alone), `oci`, `node`."""
+    instance_images: Path | None = None
+    """On each node: the folder with images of instances; unset: instances have the programs of their node."""
+    instance_base: Path = Path("/")
+    """On each node: the root folder of instances without an image."""
+    instance_scratch: Path | None = None
+    """On each node: where instances write outside of home and volumes; unset: in memory."""
+    instance_listen: str = "127.0.0.1"
+    """Address of each node on which the SSH servers of its instances can be reached; `0.0.0.0` for all."""
+    instance_address: str = ""
+    """What customers are told as the host of their SSH server; empty: `instance_listen`."""
+    instance_ports: str = "22000-22999"
+    """Ports of each node for the SSH servers of its instances."""
+    artifacts_quota_bytes: int = 256 * 1024**3
+    """What the nodes of one workload may leave with the control plane, such as checkpoints without a shared folder."""
+    node_url: str = ""
+    """Where nodes of a fleet find the control API; empty: `public_url`. This machine's own tasks use a socket."""
+    shared: Path | None = None
+    """A folder that all nodes see under the same path: for checkpoints and volumes. Unset: tasks on a fleet bring and
+    send their checkpoints over the control API."""
+    project_uids: int = 300_000
+    """Each project's code runs as a Unix user of its own: this number plus the project's. 65,536 numbers from here on
+    must be free on all nodes."""
+    sandbox_trusted: bool = True
+    """Whether code of trusted projects runs in a sandbox too, where there is one; that of others always does."""
+    task_folders: str = ""
+    """Folders of the nodes that every task may read, such as `/opt/rocm:/cvmfs`."""
+    remediation: str = "approve"
+    """Who decides what is done to a node that is not well: `approve` (operators), or `auto` where hands are not needed."""
+    remediation_command: str = ""
+    """What does it: told `reset` or `reboot`, and the node's host name. Empty: operators do, and say so."""
+    burn_in_hours: int = 168
+    """How often an idle node has a burn-in; 0: never."""
+    burn_in_seconds: int = 30
+    """How long a burn-in works on a node."""
+    bandwidth_mbit: int = 0
+    """Megabits a second that two nodes must be able to send each other for a bandwidth check to pass."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
@@ -144,6 +191,8 @@ class Settings:
         values: dict[str, object] = {"home": home, "state": state}
         for name, field in cls.__dataclass_fields__.items():
             text = env.get(f"SKERRY_{name.upper()}")
+            if name == "slurm_conf":
+                text = text or env.get("SLURM_CONF")
             if name in ("home", "state") or text is None or text == "":
                 continue
             values[name] = _parse(f"SKERRY_{name.upper()}", text, str(field.type))
@@ -182,6 +231,19 @@ class Settings:
         return self.files_folder or self.state / "files"
 
     @property
+    def volumes(self) -> Path | None:
+        """Where volumes lie, as nodes see it; None: this installation has no place for them."""
+        return self.volumes_folder or (self.state / "volumes" if self.compute_engine == "embedded" else None)
+
+    @property
+    def instance_port_range(self) -> tuple[int, int]:
+        """Both ends included. Raises BadSetting."""
+        first, _, last = self.instance_ports.partition("-")
+        if first.isdecimal() and last.isdecimal() and 1024 <= int(first) <= int(last) <= 65535:
+            return int(first), int(last)
+        raise BadSetting(f"SKERRY_INSTANCE_PORTS={self.instance_ports!r} is not a range such as 22000-22999")
+
+    @property
     def server_socket(self) -> Path:
         return self.run / "server.sock"
 
@@ -212,6 +274,8 @@ def _check(settings: Settings) -> None:
     if settings.hold_seconds > _DAY:
         raise BadSetting(f"SKERRY_HOLD_SECONDS={settings.hold_seconds} must not be more than {_DAY}, a day")
     _check_share("SKERRY_SELL_AHEAD", settings.sell_ahead)
+    _check_instances(settings)
+    _check_health(settings)
     if settings.request_log_days < 0:
         raise BadSetting(f"SKERRY_REQUEST_LOG_DAYS={settings.request_log_days} must not be less than 0")
     if not 0 <= settings.otel_sample <= 1:
@@ -227,6 +291,21 @@ def _check(settings: Settings) -> None:
             raise ValueError("it is less than 0")
     except ValueError as error:
         raise BadSetting(f"SKERRY_CREDIT_LIMIT={settings.credit_limit!r} is not an amount of money: {error}") from error
+
+
+def _check_instances(settings: Settings) -> None:
+    unknown = set(settings.instance_drivers.split(",")) - set(_DRIVERS)
+    if unknown:
+        words = f"SKERRY_INSTANCE_DRIVERS={settings.instance_drivers!r} has {', '.join(sorted(unknown))!r}"
+        raise BadSetting(f"{words}; there are {', '.join(_DRIVERS)}")
+    assert settings.instance_port_range
+
+
+def _check_health(settings: Settings) -> None:
+    if settings.remediation not in ("approve", "auto"):
+        raise BadSetting(f"SKERRY_REMEDIATION={settings.remediation!r} must be approve or auto")
+    if settings.burn_in_hours < 0 or settings.burn_in_seconds < 1 or settings.bandwidth_mbit < 0:
+        raise BadSetting("SKERRY_BURN_IN_HOURS, _SECONDS and SKERRY_BANDWIDTH_MBIT must not be negative, nor 0 seconds")
 
 
 def _check_share(name: str, text: str) -> None:

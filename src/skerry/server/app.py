@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from skerry import __version__
+from skerry.compute.nodes.artifacts import PART_BYTES
 from skerry.identity.model import Principal
 from skerry.kernel.errors import Malformed, SkerryError
 from skerry.runtime.settings import Settings
@@ -54,7 +55,10 @@ def create_app(services: Services, settings: Settings, metrics: ServerMetrics | 
 
 def streamed_bodies(settings: Settings) -> dict[tuple[str, str], int]:
     """Bodies that reach their route as they come, and how large they may be: the route has the exact limit."""
-    return {("POST", f"{OPENAI_PREFIX}/files"): settings.max_file_bytes + _FORM_BYTES}
+    return {
+        ("POST", f"{OPENAI_PREFIX}/files"): settings.max_file_bytes + _FORM_BYTES,
+        ("PUT", f"{PREFIX}/node/artifacts/"): PART_BYTES,
+    }
 
 
 def _documented(app: FastAPI) -> dict[str, Any]:

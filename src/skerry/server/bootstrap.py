@@ -9,13 +9,14 @@ from skerry.db import migrate
 from skerry.db.database import Database
 from skerry.db.migrate import NewerDatabase
 from skerry.fleet.discover import discover
+from skerry.fleet.local import said
 from skerry.kernel.errors import SkerryError
 from skerry.runtime import log
 from skerry.runtime.secrets import BadKeyring, Keyring
 from skerry.runtime.settings import Settings
 from skerry.server import credentials
 from skerry.server.compose import Services, build
-from skerry.server.roles import ROLES, ROLES_HERE
+from skerry.server.roles import ROLES, ROLES_HERE, VIRTUAL_NODES
 
 
 def bootstrap(settings: Settings) -> int:
@@ -40,9 +41,11 @@ async def _first_start(settings: Settings, url: str, keyring: Keyring) -> None:
         here = set(os.environ.get(ROLES_HERE, ",".join(ROLES)).split(","))
         if "server" in here:
             await _organizations(services)
-        if "agent" in here:
+        if "agent" in here and settings.compute_engine == "embedded":
             async with db.transaction() as tx:
-                await services.fleet.discover_local(tx, discover())
+                found = await services.fleet.discover_local(tx, discover(), int(os.environ.get(VIRTUAL_NODES) or 1))
+            for line in said(found):
+                print(f"skerry: {line}", file=sys.stderr)  # noqa: T201
         if {"server", "agent"} <= here and settings.default_model:
             for model in default_models():
                 await services.catalogue.ensure_default_model(model)

@@ -13,13 +13,22 @@ from skerry.artifacts.files.storage import LocalStorage
 from skerry.artifacts.hub.client import Hub
 from skerry.artifacts.model import EngineKind
 from skerry.artifacts.service import Catalogue, HubHere
+from skerry.artifacts.sources import SOURCE, SOURCE_BYTES, SourceCheck
+from skerry.artifacts.volumes import routes as volumes_routes
 from skerry.billing import routes as billing_routes
 from skerry.billing.service import Billing, KeyBudgets
 from skerry.capacity import routes as capacity_routes
 from skerry.capacity.service import Capacity, CapacityPolicy, HoldLimits, QuoteTerms
 from skerry.compute import routes as compute_routes
 from skerry.compute.engines.base import Engine
-from skerry.compute.engines.select import client_of
+from skerry.compute.engines.select import clients_of, main_engine
+from skerry.compute.health import routes as health_routes
+from skerry.compute.health.building import build_health
+from skerry.compute.health.service import Health as NodeHealth
+from skerry.compute.instances import peers as instances_peers
+from skerry.compute.instances import routes as instances_routes
+from skerry.compute.instances.building import Machines, build_machines
+from skerry.compute.nodes.building import Nodes, build_nodes
 from skerry.compute.service import Compute
 from skerry.db.database import Database
 from skerry.fleet import routes as fleet_routes
@@ -53,8 +62,24 @@ from skerry.runtime.settings import Settings
 from skerry.server.events import EventFeed
 from skerry.server.health import Health, OperatorDoor, database_check, endpoint_check, engine_check
 from skerry.server.wiring import CataloguePricing
+from skerry.training import routes as training_routes
+from skerry.training.building import Training, build_training
 
-TIMELINES = ("projects", "service-accounts", "api-keys", "workloads", "budgets", "files", "batches", "reservations")
+TIMELINES = (
+    "projects",
+    "service-accounts",
+    "api-keys",
+    "workloads",
+    "budgets",
+    "files",
+    "batches",
+    "reservations",
+    "ssh-keys",
+    "volumes",
+    "instances",
+    "clusters",
+    "training/jobs",
+)
 """Collections whose timelines are served by `server/events.py`; other domains mount their own."""
 
 
@@ -79,9 +104,13 @@ class Services:
     files: Files
     engine: Engine
     compute: Compute
+    nodes: Nodes
     inference: Inference
     endpoints: Endpoints
     batches: Batches
+    training: Training
+    machines: Machines
+    node_health: NodeHealth
     requests: RequestLog
     reports: Reports
     health: Health
@@ -98,8 +127,9 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
     billing = Billing(
         db, clock, events, identity, metering, homes=identity, credit_limit=Decimal(settings.credit_limit)
     )
-    engine = client_of(settings.compute_engine, settings.agent_socket)
-    compute = Compute(db, clock, keyring, events, outbox, {engine.name: engine})
+    engines = clients_of(settings.compute_engine, settings.agent_socket)
+    engine = main_engine(engines)
+    compute = Compute(db, clock, keyring, events, outbox, engines)
     drivers = _drivers(settings)
     catalogue = Catalogue(
         db,
@@ -119,6 +149,7 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
     fleet.ask(capacity.sold)
     endpoints = Endpoints(inference, compute, Estimates(db, clock, billing, fleet), identity)
     files = _files(settings, db, clock, events, identity, metering)
+    nodes = build_nodes(settings, compute, keyring, identity, files)
     return Services(
         settings=settings,
         db=db,
@@ -137,9 +168,15 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
         files=files,
         engine=engine,
         compute=compute,
+        nodes=nodes,
         inference=inference,
         endpoints=endpoints,
         batches=Batches(db, clock, events, files, inference, billing.prices, identity),
+        training=build_training(
+            compute, events, identity, billing, fleet, capacity, files, nodes.isolation, settings.shared
+        ),
+        node_health=build_health(settings, compute, fleet, clock),
+        machines=build_machines(settings, compute, events, identity, metering, billing, fleet, capacity),
         requests=RequestLog(db, clock, keyring, identity, billing.prices, days=settings.request_log_days),
         reports=Reports(db, metering, billing.prices),
         health=Health(
@@ -165,7 +202,14 @@ def control_routers(services: Services) -> list[APIRouter]:
         capacity_routes.router(services.capacity, access),
         artifacts_routes.router(services.catalogue, access),
         compute_routes.router(services.compute, access),
+        services.nodes.router,
         inference_routes.router(services.inference, services.endpoints, access),
+        training_routes.router(services.training.jobs, services.training.logs, access),
+        training_routes.node_router(services.training.intake, services.nodes.access),
+        volumes_routes.router(services.machines.volumes, access),
+        instances_routes.router(services.machines.instances, access),
+        health_routes.router(services.node_health, access),
+        instances_peers.router(services.machines.instances, services.nodes.access),
         requests_routes.router(services.requests, access),
         reports_routes.router(services.reports, access),
     ]
@@ -196,6 +240,7 @@ def _files(
     storage = LocalStorage(settings.files, settings.files_keep_free_bytes)
     limits = FileLimits(settings.max_file_bytes, settings.files_quota_bytes, settings.files_quota_count)
     purposes = [Purpose(BATCH, BatchCheck), Purpose(BATCH_OUTPUT, uploads=False)]
+    purposes.append(Purpose(SOURCE, SourceCheck, max_bytes=SOURCE_BYTES))
     return Files(db, clock, events, identity, metering, storage, limits, purposes)
 
 

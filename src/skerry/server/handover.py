@@ -55,7 +55,7 @@ class Handover:
             self._again = True
             return
         self._successor = successor = self.make()
-        successor.once, successor.phase = True, "starting"
+        successor.once, successor.fresh, successor.phase = True, True, "starting"
         self._deadline = time.monotonic() + READY_SECONDS
         self.supervisor.start(successor)
 

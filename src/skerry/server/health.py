@@ -147,8 +147,8 @@ def database_check(db: Database) -> Check:
 
 def engine_check(engine: Engine) -> Check:
     async def check() -> str | None:
-        await engine.capabilities()
-        return None
+        problems = (await engine.capabilities()).problems
+        return " ".join(problems) or None
 
     return check
 

@@ -81,7 +81,8 @@ class BodyGuard:
     """Reads the body whole before the app sees the request, and refuses what is too large or cannot be stored.
 
     Strings with NUL and lone surrogates are valid JSON, but PostgreSQL cannot hold them: 422, not a 500 deep inside.
-    Bodies of `streamed` (the most bytes by method and path) reach the app as they come, counted and nothing else.
+    Bodies of `streamed` (the most bytes by method and path; a path that ends in a slash is for all below it) reach the
+    app as they come, counted and nothing else.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class BodyGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.streamed.get((scope["method"], scope["path"]))
+        most = self._most_streamed(scope["method"], scope["path"])
         try:
             _check_target(scope)
             headers = dict(scope["headers"])
@@ -112,6 +113,17 @@ class BodyGuard:
             return
         scope["state"]["body"] = body
         await self.app(scope, replay(body, receive), send)
+
+    def _most_streamed(self, method: str, path: str) -> int | None:
+        exact = self.streamed.get((method, path))
+        if exact is not None:
+            return exact
+        below = (
+            most
+            for (its, prefix), most in self.streamed.items()
+            if its == method and prefix.endswith("/") and path.startswith(prefix)
+        )
+        return next(below, None)
 
     async def _read(self, receive: Receive) -> bytes | None:
         chunks: list[bytes] = []

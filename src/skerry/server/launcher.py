@@ -1,11 +1,11 @@
 """`skerry up`: opens port and folders, starts the database and brings it up to date, starts roles and keeps them up."""
 
 import fcntl
+import importlib
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,9 +20,10 @@ from skerry.runtime.secrets import BadKeyring, Keyring
 from skerry.runtime.settings import BadSetting, Settings
 from skerry.server import role as roles
 from skerry.server.certificate import TLS_FD, BadCertificate, in_memory, read_pem
+from skerry.server.forking import World, fork, load_common
 from skerry.server.handover import Handover
 from skerry.server.layout import BadLayout, Layout
-from skerry.server.roles import PARENT, ROLES_HERE
+from skerry.server.roles import KEEPS_ROOT, PARENT, ROLES_HERE, VIRTUAL_NODES
 from skerry.server.status import STATUS_FILE, write_status
 from skerry.server.supervisor import Process, Supervisor
 
@@ -80,6 +81,7 @@ class Launcher:
         try:
             self._open()
             self._choose_database()
+            self._begin_database()
             self._start_roles()
             self._start_database()
             self._open_gate()
@@ -131,32 +133,38 @@ class Launcher:
             self._database = EmbeddedPostgres(layout.postgres, layout.sockets, log=log, binaries_dir=layout.programs)
             self._url = self._database.url()
 
+    def _begin_database(self) -> None:
+        """It comes up while we load what the roles share; its data folder, the first time, is made meanwhile."""
+        if self._database is None:
+            load_common(self.settings.home)
+            return
+        self.say("database", "starting PostgreSQL")
+        making = self._database.prepare_aside()
+        load_common(self.settings.home)
+        os.waitpid(making, 0)
+        self._database.spawn()
+
     def _start_database(self) -> None:
         if self._database is not None:
-            self.say("database", "starting PostgreSQL")
-            self._database.start()
+            self._database.await_ready()
         self.say("migrate", "bringing the database up to date")
         self._bootstrap()
 
     def _bootstrap(self) -> None:
-        """Migrations and the first start's things, in a process of its own: the launcher stays small."""
-        process = self._process("bootstrap")
-        done = subprocess.run(
-            [sys.executable, "-m", "skerry.server", "bootstrap"],
-            env=process.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-        )
-        if not done.returncode and done.stderr.strip():
-            self.say("note", done.stderr.strip().splitlines()[-1].removeprefix("skerry: "))
-        if done.returncode:
-            raise CannotStart(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the first start failed")
+        """Migrations and the first start's things, in a process of its own: nothing of them stays with the launcher."""
+        reading, writing = os.pipe()
+        child = fork(_first_start, World("bootstrap", self._process("bootstrap").environment, writing))
+        os.close(writing)
+        with open(reading, encoding="utf-8", errors="replace") as heard:
+            lines = heard.read().strip().splitlines()
+        if child.wait():
+            raise CannotStart(lines[-1] if lines else "the first start failed")
+        for line in lines:
+            if line.startswith("skerry: "):
+                self.say("note", line.removeprefix("skerry: "))
 
     def _start_roles(self) -> None:
-        """Begun before the database: they load their modules meanwhile, and then wait at the gate."""
+        """Begun before the database answers: they load what is their own meanwhile, and then wait at the gate."""
         assert self._supervisor is not None and self._layout is not None
         self._gate = os.pipe()
         if "server" in self.options.roles:
@@ -198,9 +206,10 @@ class Launcher:
             "SKERRY_TLS_CERT": str(self.settings.tls_cert or ""),
             "SKERRY_TLS_KEY": str(self.settings.tls_key or ""),
             "SKERRY_COMPUTE_ENGINE": self.settings.compute_engine,
+            "SKERRY_SLURM_CONF": str(self.settings.slurm_conf or ""),
             PARENT: str(os.getpid()),
             ROLES_HERE: ",".join(self.options.roles),
-            roles.VIRTUAL_NODES: str(self.options.virtual_nodes),
+            VIRTUAL_NODES: str(self.options.virtual_nodes),
         }
         descriptors: list[int] = []
         sockets = {name: opened.fileno() for name, opened in self._sockets.items()}
@@ -215,7 +224,7 @@ class Launcher:
             if role == name and descriptor >= 0:
                 descriptors.append(descriptor)
                 environment[variable] = str(descriptor)
-        process = Process(role, environment, tuple(descriptors))
+        process = Process(role, environment, tuple(descriptors), fresh=role in KEEPS_ROOT)
         if role == "gateway":
             process.grace_seconds = self.settings.drain_seconds + MARGIN_SECONDS
         return process
@@ -302,6 +311,12 @@ class Launcher:
         for descriptor in (*self._gate, *self._lifeline, *self._news, self._certificate, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def _first_start() -> int:
+    module = importlib.import_module("skerry.server.bootstrap")
+    status: int = module.bootstrap(Settings.from_env())
+    return status
 
 
 def _lock_home(home: Path) -> int:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from skerry.fleet.model import MOST_VIRTUAL_NODES as MOST
 from skerry.runtime.settings import BadSetting, Settings
-from skerry.server.roles import PARENT, ROLES
+from skerry.server.roles import PARENT, ROLES, VIRTUAL_NODES
 
 APART = {"gateway": ("gateway", "shipper"), "server": ("server",), "controller": ("agent", "controller")}
 PROGRESS_FD = "SKERRY_PROGRESS_FD"
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--detach", action="store_true")
     parser.add_argument("--engine", choices=["embedded", "slurm"])
-    parser.add_argument("--virtual-nodes", type=int, default=1)
+    parser.add_argument("--virtual-nodes", type=int, default=None)
     parser.add_argument("--json", action="store_true")
     return parser
 
@@ -74,11 +75,21 @@ def _settings(given: argparse.Namespace) -> Settings:
     if not 0 < settings.port < 65536:
         raise BadSetting(f"--port {settings.port} is not a port: choose one from 1 to 65535")
     settings = replace(settings, compute_engine=given.engine or settings.compute_engine)
-    if settings.compute_engine == "slurm" and not (settings.slurm_partition and settings.slurm_shared):
-        raise BadSetting("--engine slurm needs SKERRY_SLURM_PARTITION and SKERRY_SLURM_SHARED: see run-on-slurm")
-    if given.virtual_nodes != 1:
-        raise BadSetting("--virtual-nodes comes with clusters; this version runs one node")
+    given.virtual_nodes = _virtual_nodes(given.virtual_nodes, settings.compute_engine)
     return settings
+
+
+def _virtual_nodes(given: int | None, engine: str) -> int:
+    """Raises BadSetting. What GPUs allow is known where they are looked for, in the bootstrap."""
+    text = os.environ.get(VIRTUAL_NODES) or "1"
+    if given is None and not text.isdigit():
+        raise BadSetting(f"{VIRTUAL_NODES}={text} is no number of nodes")
+    nodes = int(text) if given is None else given
+    if not 1 <= nodes <= MOST:
+        raise BadSetting(f"--virtual-nodes {nodes} cannot be: choose one from 1 to {MOST}")
+    if engine == "slurm" and nodes > 1:
+        raise BadSetting("--virtual-nodes divides this machine, and Slurm has nodes of its own: leave it out")
+    return nodes
 
 
 def _launch(settings: Settings, given: argparse.Namespace) -> int:
@@ -111,7 +122,7 @@ def _detach(settings: Settings, given: argparse.Namespace) -> int:
         return _fail(f"{settings.home} cannot be used: {error.strerror}")
     reader, writer = os.pipe()
     arguments = [given.command, "--host", settings.host, "--port", str(settings.port)]
-    arguments += ["--engine", settings.compute_engine]
+    arguments += ["--engine", settings.compute_engine, "--virtual-nodes", str(given.virtual_nodes)]
     if settings.tls_cert is not None:
         arguments += ["--tls-cert", str(settings.tls_cert), "--tls-key", str(settings.tls_key)]
     with log_file.open("ab") as log:

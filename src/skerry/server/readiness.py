@@ -28,6 +28,9 @@ def wait_until_ready(settings: Settings, child: "subprocess.Popen[bytes]", progr
                 print(f"skerry: {text}", file=sys.stderr)  # noqa: T201
                 child.wait()
                 return 2
+            if stage == "note":
+                console.print(f"skerry: {text}")
+                continue
             if stage:
                 words = text
             shown.update(f"{words} … {time.monotonic() - started:.0f} s")

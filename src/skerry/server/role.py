@@ -22,7 +22,7 @@ from skerry.runtime.secrets import Keyring
 from skerry.runtime.settings import Settings
 from skerry.server import certificate
 from skerry.server.context import RoleContext
-from skerry.server.roles import KEEPS_ROOT, PARENT
+from skerry.server.roles import KEEPS_ROOT, PARENT, VIRTUAL_NODES
 
 GATEWAY_FD = "SKERRY_GATEWAY_FD"
 INTERNAL_FD = "SKERRY_INTERNAL_FD"
@@ -30,7 +30,6 @@ SERVER_FD = "SKERRY_SERVER_FD"
 GATE_FD = "SKERRY_GATE_FD"
 LIFELINE_FD = "SKERRY_LIFELINE_FD"
 NEWS_FD = "SKERRY_NEWS_FD"
-VIRTUAL_NODES = "SKERRY_VIRTUAL_NODES"
 
 Run = Callable[[RoleContext], Awaitable[None]]
 

@@ -9,6 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
+
+from skerry.server.forking import Child, World, fork
+from skerry.server.role import run_role
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
 STABLE_SECONDS = 30.0
@@ -24,13 +28,15 @@ class Process:
     environment: dict[str, str]
     descriptors: tuple[int, ...] = ()
     grace_seconds: float = 10.0
-    child: "subprocess.Popen[bytes] | None" = None
+    child: Child | None = None
     started: float = 0.0
     wait: float = FIRST_WAIT
     due: float = 0.0
     """Monotonic seconds of the next start, where it is not running."""
     reason: str = ""
     restarts: int = 0
+    fresh: bool = False
+    """Whether it is to be a program of its own, with the code that is installed now, and no fork of the launcher."""
     once: bool = False
     """Whether it is not started again when it ends: it has a successor, or is one on trial."""
     phase: str = "running"
@@ -63,16 +69,7 @@ class Supervisor:
         if process not in self.processes:
             self.processes.append(process)
         with (self.logs / f"{process.role}.log").open("ab") as log:
-            process.child = subprocess.Popen(
-                [sys.executable, "-m", "skerry.server", process.role],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=process.environment,
-                pass_fds=process.descriptors,
-                cwd="/",
-                start_new_session=True,
-            )
+            process.child = _execute(process, log) if process.fresh else _fork(process, log)
         process.started, process.reason = time.monotonic(), ""
         self.watch_child(process.child.pid)
         self.on_change()
@@ -125,6 +122,7 @@ class Supervisor:
     def _note_death(self, process: Process, now: float) -> None:
         assert process.child is not None
         code = process.child.returncode
+        assert code is not None
         how = f"signal {_signal_name(-code)}" if code < 0 else f"status {code}"
         process.reason = f"ended with {how}, see {self.logs / process.role}.log"
         if now - process.started > STABLE_SECONDS:
@@ -133,6 +131,24 @@ class Supervisor:
         process.wait = min(process.wait * 2, LONGEST_WAIT)
         process.child = None
         self.on_change()
+
+
+def _fork(process: Process, log: BinaryIO) -> Child:
+    world = World(process.role, process.environment, log.fileno(), process.descriptors)
+    return fork(lambda: run_role(process.role), world)
+
+
+def _execute(process: Process, log: BinaryIO) -> Child:
+    return subprocess.Popen(
+        [sys.executable, "-m", "skerry.server", process.role],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=process.environment,
+        pass_fds=process.descriptors,
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 def _signal_name(number: int) -> str:

@@ -39,7 +39,7 @@ class Engines:
         self.missing: dict[str, BindingReason] = {}
         self.asked: list[list[str]] = []
 
-    async def look(self, nodes):
+    async def look(self, nodes, reservation):
         self.asked.append([node.hostname for node in nodes])
         return {node.id: self._word(node.hostname) for node in nodes}
 

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from skerry.capacity.asking import QuoteAsk
 from skerry.capacity.binding.sweeper import A_PASS, HoldSweeper
 from skerry.capacity.model import ReservationStatus
-from skerry.capacity.service.reservations import NewReservation
+from skerry.capacity.service import NewReservation
 from skerry.capacity.tables import reservation_legs, reservations
 from tests.capacity.race.desk import SKU, Desk
 

@@ -95,6 +95,19 @@ async def test_extended_on_its_own_nodes(customer):
     assert after["price"]["total"] == "26784"
 
 
+async def test_a_bad_change_names_the_field_that_was_sent(customer):
+    own = await bought(customer, nodes=4)
+    for change, path in (
+        ({"kind": "extend"}, "end_at"),
+        ({"kind": "extend", "end_at": "tomorrow"}, "end_at"),
+        ({"kind": "split", "parts": [{"project": "default", "nodes": 0}]}, "parts.0.nodes"),
+        ({"kind": "grow"}, "kind"),
+        ({}, "kind"),
+    ):
+        answer = await customer.post(f"/api/v1/reservations/{own['id']}/change-quotes", json=change)
+        assert (answer.status_code, [one["path"] for one in answer.json()["errors"]]) == (422, [path]), answer.text
+
+
 async def test_an_extension_that_is_promised_to_others_says_how_far_it_can_go(customer):
     own = await bought(customer, nodes=32)
     await bought(customer, start_at=text(START + timedelta(days=65)), nodes=32, duration_seconds=DAY)

@@ -30,7 +30,7 @@ class FileClock:
 
 
 class AllReady:
-    async def look(self, nodes):
+    async def look(self, nodes, reservation):
         return {node.id: Handover(True) for node in nodes}
 
 

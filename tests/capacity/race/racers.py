@@ -12,8 +12,8 @@ from skerry.capacity.asking import QuoteAsk
 from skerry.capacity.errors import OfferLapsed, OfferTaken
 from skerry.capacity.live import KnownSupply
 from skerry.capacity.model import Leg, OfferEnergy, Reservation, ReservationStatus, Scope
-from skerry.capacity.service.reservations import NewReservation
-from skerry.capacity.store.reservations import LeafTaken, ReservationStore
+from skerry.capacity.service import NewReservation
+from skerry.capacity.store.reservations import Admission, LeafTaken, ReservationStore
 from skerry.db.database import Database
 from skerry.fleet.model import LeafSupply, Step
 from skerry.kernel.ids import new_id
@@ -21,32 +21,38 @@ from skerry.kernel.windows import Window
 from tests.capacity.race.desk import SKU, Desk
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([__name__])
+processes.set_forkserver_preload([__name__, "tests.capacity.race.keepers", "tests.capacity.race.warmed"])
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=30)
 LEAVES, SIZE, DAYS = 5, 4, 10
 SLOTS = [(leaf, day) for day in range(DAYS) for leaf in range(LEAVES)]
 """A whole leaf for a day: whoever has it has all of it."""
+MOST = 4
+"""So many are asked for in one transaction."""
+CUSTOMERS = 3
+"""Of a process that sells: what they ask for at once is admitted together."""
 
 
-def race(url, barrier, winners):
-    """Try to get every slot, beside the others; puts the slots it got."""
-    winners.put(asyncio.run(_race(url, barrier)))
+def race(url, number, barrier, winners):
+    """Try to get every slot, several at a time, beside the others; puts the slots it got."""
+    winners.put(asyncio.run(_race(url, random.Random(number), barrier)))
 
 
-async def _race(url, barrier):
+async def _race(url, rng, barrier):
     database, store, won = Database(url, pool_size=1), ReservationStore(), []
+    rest = rng.sample(SLOTS, len(SLOTS))
     try:
         async with database.reading():
             barrier.wait()
-        for leaf, day in SLOTS:
-            try:
-                async with database.transaction() as tx:
-                    made = whole_leaf(leaf, day)
-                    await store.admit(tx, made, offer=None, by="race", supply=[supply(leaf)], limits=None)
-                won.append((leaf, day))
-            except LeafTaken:
-                pass
+        while rest:
+            lot, rest = rest[:MOST], rest[MOST:]
+            wanted = {slot: Admission(whole_leaf(*slot), offer=None, by="race") for slot in lot}
+            known = [supply(leaf) for leaf in {leaf for leaf, _ in lot}]
+            async with database.transaction() as tx:
+                now = datetime.now(UTC)
+                refused = await store.admit(tx, list(wanted.values()), now=now, supply=known, limits=None)
+            assert all(isinstance(why, LeafTaken) for why in refused.values())
+            won += [slot for slot, one in wanted.items() if one.reservation.id not in refused]
     finally:
         await database.close()
     return won
@@ -100,15 +106,19 @@ def buy(url, key, seed, told):
 
 
 async def _buy(url, key, rng, told):
-    desk = Desk.over(Database(url, pool_size=2))
+    desk = Desk.over(Database(url, pool_size=4))
     principal = await desk.identity.authenticate(key)
     out = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    await asyncio.gather(*(_customer(desk, principal, rng, out) for _ in range(CUSTOMERS)))
+
+
+async def _customer(desk, principal, rng, out):
     while True:
         quote = await desk.capacity.quotes.create(principal, ask(rng))
         for offer in quote.offers[:1]:
             try:
                 made = await desk.capacity.reservations.reserve(
-                    principal, NewReservation(offer.id, confirm=rng.random() < 0.7)
+                    principal, NewReservation(offer.id, confirm=rng.random() < 0.3)
                 )
                 if made.status is ReservationStatus.HELD and rng.random() < 0.5:
                     made = await desk.capacity.reservations.confirm(principal, made.id)

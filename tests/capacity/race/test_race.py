@@ -12,7 +12,7 @@ from skerry.billing.tables import reserved_terms
 from skerry.capacity.asking import QuoteAsk
 from skerry.capacity.errors import OfferTaken
 from skerry.capacity.model import ReservationStatus
-from skerry.capacity.service.reservations import NewReservation
+from skerry.capacity.service import NewReservation
 from skerry.capacity.tables import reservation_legs, reservations
 from skerry.runtime.tables import events
 from tests.capacity.race.conftest import rounds
@@ -26,7 +26,7 @@ LEAVES_FOR_SALE, NODES = 2, 8
 
 async def test_of_eight_that_want_a_slot_one_gets_it(database):
     barrier, winners = processes.Barrier(RACERS), processes.Queue()
-    racers = [processes.Process(target=race, args=(database.url, barrier, winners)) for _ in range(RACERS)]
+    racers = [processes.Process(target=race, args=(database.url, n, barrier, winners)) for n in range(RACERS)]
     for racer in racers:
         racer.start()
     won = [slot for _ in racers for slot in await asyncio.to_thread(winners.get, True, 120)]

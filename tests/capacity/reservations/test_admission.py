@@ -189,7 +189,7 @@ def on_demand(leaf, node):
 
 
 async def test_an_organization_holds_no_more_than_it_may(capacity, principal):
-    capacity.reservations.limits = HoldLimits(holds=2, node_seconds=3 * 8 * DAY, repeats=10)
+    capacity.reservations.admissions.limits = HoldLimits(holds=2, node_seconds=3 * 8 * DAY, repeats=10)
     for _ in range(2):
         await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
     with pytest.raises(TooManyHolds) as refusal:
@@ -200,7 +200,7 @@ async def test_an_organization_holds_no_more_than_it_may(capacity, principal):
 
 
 async def test_at_once_it_holds_no_more_either(capacity, principal):
-    capacity.reservations.limits = HoldLimits(holds=2)
+    capacity.reservations.admissions.limits = HoldLimits(holds=2)
     asks = [replace(LEAF_DAY, start_at=START + timedelta(days=day)) for day in range(1, 6)]
     offers = [await offer(capacity, principal, ask) for ask in asks]
     answers = await asyncio.gather(
@@ -210,9 +210,23 @@ async def test_at_once_it_holds_no_more_either(capacity, principal):
 
 
 async def test_it_holds_no_more_node_seconds_than_it_may(capacity, principal):
-    capacity.reservations.limits = HoldLimits(node_seconds=8 * DAY)
+    capacity.reservations.admissions.limits = HoldLimits(node_seconds=8 * DAY)
     await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
     with pytest.raises(HoldTooLarge):
+        await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
+
+
+async def test_holding_the_same_side_by_side_is_no_repetition(capacity, principal):
+    capacity.reservations.admissions.limits = HoldLimits(repeats=1)
+    for _ in range(3):
+        await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
+
+
+async def test_a_hold_that_lapsed_counts_as_let_go_before_anybody_has_written_it_down(capacity, principal, clock):
+    capacity.reservations.admissions.limits = HoldLimits(repeats=1)
+    await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
+    clock.advance(minutes=20)
+    with pytest.raises(HeldTooOften):
         await capacity.reservations.reserve(principal, NewReservation((await offer(capacity, principal)).id))
 
 

@@ -152,6 +152,10 @@ async def test_credit_that_does_not_cover_it_is_402_and_nothing_is_sold(customer
         answer = await operator.post(f"/api/v1/reservations?{at}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (402, "budget_exhausted")
         assert (await operator.get(f"/api/v1/reservations?{at}")).json()["data"] == []
+        hold = await operator.post(f"/api/v1/reservations?{at}", json={**body, "confirm": False})
+        tried = await operator.post(f"/api/v1/reservations/{hold.json()['id']}/confirm?dry_run=true&{at}")
+        assert (tried.status_code, tried.json()["code"]) == (402, "budget_exhausted")
+        await operator.delete(f"/api/v1/reservations/{hold.json()['id']}?{at}")
     assert (await quoted(customer, nodes=32))["offers"][0]["start"] == text(START)
 
 

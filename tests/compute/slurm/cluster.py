@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +64,11 @@ def missing() -> str:
         return "a private Slurm is started as root"
     gone = [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
     return f"no {', '.join(gone)}: scripts/slurm-packages.sh installs Slurm" if gone else ""
+
+
+def is_required(environ: Mapping[str, str]) -> bool:
+    """Whether a machine without Slurm fails its tests instead of skipping them: CI, and who asks for it."""
+    return any(environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", "SKERRY_REQUIRE_SLURM"))
 
 
 class Cluster:

@@ -4,18 +4,24 @@ All of it is in this file, so that one worker of the test suite has the cluster 
 """
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from skerry.compute.engines.base import EndCause, EngineUnavailable, GangSpec, GangStatus, NodeCondition, Placement
 from skerry.compute.engines.embedded.config import AgentConfig
-from skerry.compute.engines.select import agent_of, client_of
+from skerry.compute.engines.select import slurm_agent
+from skerry.compute.engines.slurm import probe
 from skerry.compute.engines.slurm.config import SlurmConfig
 from skerry.compute.engines.slurm.engine import SlurmEngine
+from skerry.compute.engines.slurm.serving import SlurmClient
 from skerry.compute.model import Outcome
 from skerry.kernel.clock import SystemClock
 from skerry.kernel.ids import new_id
@@ -28,6 +34,29 @@ ON_TWO = (Placement("local-3", 1), Placement("local-4", 1))
 
 class TestSlurm(EngineConformance):
     pass
+
+
+def test_it_speaks_with_slurm_in_the_agents_event_loop(slurm_config: SlurmConfig) -> None:
+    """uvloop, whose pipes and processes differ."""
+    engine = SlurmEngine(slurm_config, SystemClock())
+    found = [uvloop.run(engine.capabilities()) for _ in range(2)]
+    assert found[0].problems == () and found[0].sets_aside and found[0] == found[1]
+
+
+def test_a_node_joins(cluster: Cluster, slurm_tmp: Path) -> None:
+    """As operators call it."""
+    command = [sys.executable, "-m", "skerry.cli", "fleet", "join", "--name", "local-1", "--json"]
+    options = {"--shared": slurm_tmp, "--work": slurm_tmp / "a" / "b", "--munge-socket": cluster.root / "munge.sock"}
+    words = [str(word) for pair in options.items() for word in pair]
+    for _ in range(2):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=True)
+        joined = json.loads(done.stdout)
+        assert joined["ok"] and joined["lines"]["slurm.conf"].startswith("NodeName=local-1 CPUs=")
+        assert joined["lines"]["dynamic"].startswith("slurmd -Z ")
+    assert (slurm_tmp / "a" / "b").stat().st_mode & 0o777 == 0o711
+    assert [one.node for one in probe.read_all(slurm_tmp)] == ["local-1"]
+    wrong = subprocess.run([*command, "--munge-socket", "/nowhere"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1 and "copy the controller's key" in wrong.stdout
 
 
 async def test_an_engine_that_was_started_again_goes_on(engine: SlurmEngine, slurm_config: SlurmConfig) -> None:
@@ -160,9 +189,9 @@ async def test_the_agent_serves_it_as_it_serves_the_embedded_one(slurm_config: S
     )
     own = replace(slurm_config, state=folder / "ledger")
     stopping, ready = asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(agent_of(config, SystemClock(), own).run(stopping, ready.set))
+    serving = asyncio.create_task(slurm_agent(config, own, SystemClock()).run(stopping, ready.set))
     await ready.wait()
-    client = client_of("slurm", config.socket)
+    client = SlurmClient(config.socket)
     try:
         assert (await client.capabilities()).engine == client.name == "slurm"
         assert len(await client.nodes()) == 4

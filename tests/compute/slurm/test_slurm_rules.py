@@ -8,8 +8,8 @@ import pytest
 
 from skerry.compute.engines.base import EndCause, GangStatus, NodeCondition, NodeReservation, RankEnd
 from skerry.compute.engines.embedded.records import RankRecord
-from skerry.compute.engines.slurm import parsing
-from skerry.compute.engines.slurm.join import dynamic_line, join, node_line, slurm_version
+from skerry.compute.engines.slurm import parsing, setup
+from skerry.compute.engines.slurm.join import dynamic_line, gres_line, join, node_line, slurm_version
 from skerry.compute.engines.slurm.layout import AttemptFolder
 from skerry.compute.engines.slurm.ledger import JobRecord
 from skerry.compute.engines.slurm.parsing import Job
@@ -54,15 +54,56 @@ def test_host_lists_are_read(text: str, names: tuple[str, ...]) -> None:
     ],
 )
 def test_only_states_we_know_to_be_well_are_ready(state: str, condition: NodeCondition) -> None:
-    (node,) = parsing.nodes(f"n1|{state}|64|1000|gpu:h100:8(S:0-1)|a fan | is loud\n")
+    (node,) = parsing.nodes(f"main*|n1|{state}|64|1000|10.0.0.7|gpu:h100:8(S:0-1)|a fan | is loud\n")
     assert (node.condition, node.accelerators, node.shared) == (condition, tuple(range(8)), False)
+    assert (node.address, node.accelerator) == ("10.0.0.7", "h100")
     assert node.memory_bytes == 1000 << 20
     assert node.reason == ("" if condition is NodeCondition.READY else "a fan | is loud")
 
 
 def test_a_node_without_gpus_shares_its_cores() -> None:
-    (node,) = parsing.nodes("n1|idle|4|1000|(null)|none\nn1|idle|4|1000|(null)|none\nnonsense\n")
-    assert (node.accelerators, node.shared) == ((0, 1, 2, 3), True)
+    (node,) = parsing.nodes("main*|n1|idle|4|1000|n1|(null)|none\nlate|n2|idle|4|1000|n2|(null)|none\nnonsense\n")
+    assert (node.name, node.accelerators, node.shared) == ("n1", (0, 1, 2, 3), True)
+
+
+@pytest.mark.parametrize(("partition", "names"), [("", ["n1", "n3"]), ("main", ["n1", "n3"]), ("late", ["n1", "n2"])])
+def test_the_fleet_is_one_partition(partition: str, names: list[str]) -> None:
+    lines = ("main*|n1", "late|n1", "late|n2", "main*|n3")
+    text = "".join(f"{line}|idle|4|1000|n|(null)|none\n" for line in lines)
+    assert [node.name for node in parsing.nodes(text, partition)] == names
+
+
+def test_types_of_gpus_are_read() -> None:
+    gres = "gpu:h100:4(S:0,2-3),gpu:a100:2,license:7"
+    (node,) = parsing.nodes(f"main*|n1|idle|4|1000|n1|{gres}|none\n")
+    assert (node.accelerator, len(node.accelerators)) == ("a100+h100", 6)
+
+
+CONFIG = """\
+Configuration data as of 2026-01-01T00:00:00
+DisableRootJobs         = No
+KillWait                = 30 sec
+SelectType              = select/cons_tres
+"""
+HERE, AWAY = "main*|n1|idle|4|1000|127.0.0.1|(null)|none", "main*|n1|idle|4|1000|10.0.0.7|(null)|none"
+
+
+@pytest.mark.parametrize(
+    ("change", "nodes", "shared", "words"),
+    [
+        (("", ""), HERE, False, ""),
+        (("", ""), AWAY, True, ""),
+        (("", ""), AWAY, False, "n1 is another machine: set SKERRY_SLURM_SHARED"),
+        (("", ""), "", True, "no nodes: name one with SKERRY_SLURM_PARTITION"),
+        (("cons_tres", "linear"), HERE, True, "SelectType=select/cons_tres"),
+        (("Jobs         = No", "Jobs = Yes"), HERE, True, "DisableRootJobs=NO"),
+        (("30 sec", "1 sec"), HERE, True, "KillWait to 2"),
+    ],
+)
+def test_what_is_half_set_up_is_said(change: tuple[str, str], nodes: str, shared: bool, words: str) -> None:
+    config = setup.settings_of(CONFIG.replace(*change) if change[0] else CONFIG)
+    found = setup.problems(config, parsing.nodes(nodes), "", shared=shared)
+    assert len(found) == bool(words) and words in " ".join(found)
 
 
 def test_jobs_and_reservations_are_read() -> None:
@@ -143,13 +184,15 @@ def test_the_first_job_to_claim_an_attempt_has_it_for_good(tmp_path: Path) -> No
 
 def test_a_node_that_joins_is_told_its_line_or_what_is_missing(tmp_path: Path) -> None:
     machine = Machine("n1", cores=8, memory_bytes=17 << 30, gpus=(Accelerator(0, "H100", 80 << 30),))
-    line = "NodeName=n1 CPUs=8 RealMemory=16384 Gres=gpu:1 State=UNKNOWN"
+    line = "NodeName=n1 CPUs=8 RealMemory=16384 Gres=gpu:h100:1 State=UNKNOWN"
+    assert gres_line("n1", machine) == "NodeName=n1 Name=gpu Type=h100 File=/dev/nvidia0"
     assert node_line("n1", machine) == line
-    assert dynamic_line("n1", machine) == "slurmd -Z --conf 'CPUs=8 RealMemory=16384 Gres=gpu:1' -N n1"
+    assert dynamic_line("n1", machine) == "slurmd -Z --conf 'CPUs=8 RealMemory=16384 Gres=gpu:h100:1' -N n1"
     assert [slurm_version(text) for text in ("slurm-wlm 22.05.8\n", "slurm 25.11.0rc1", "")] == [
         (22, 5),
         (25, 11),
         None,
     ]
-    problems = join("n1", tmp_path / "nowhere", tmp_path / "work").problems
-    assert any("share" in problem for problem in problems)
+    joined = join("n1", tmp_path / "nowhere", tmp_path / "work")
+    assert not joined.ok and not joined.lines
+    assert any(not check.ok and "mount the shared folder" in check.message for check in joined.checks)

@@ -9,6 +9,7 @@ from skerry.billing.service.commitments import Commitments
 from skerry.billing.service.contracts import Contracts
 from skerry.billing.service.price_books import PriceBooks
 from skerry.billing.service.reserved import Reserved
+from skerry.billing.service.running import Running
 from skerry.billing.service.settling import Settling
 from skerry.db.database import Database
 from skerry.identity.service import Identity
@@ -26,13 +27,15 @@ __all__ = [
     "PriceBooks",
     "Pricer",
     "Reserved",
+    "Running",
     "Settling",
 ]
 
 
 class Billing:
     """`prices` says what usage costs, `balances` what may still be spent (gateways, shipper), `budgets` who set that.
-    `contracts` are customers' own terms; `reserved` prices and sells reservations, `settling` books what they cost.
+    `contracts` are customers' own terms; `reserved` prices and sells reservations, `settling` books what they cost, and
+    `running` what is paid by the second.
 
     Identity needs a `KeyBudgets` before there is a `Billing`, which in turn needs identity.
     """
@@ -55,6 +58,7 @@ class Billing:
         commitments = Commitments(clock, self.balances)
         self.contracts = Contracts(db, clock, identity, self.prices, self.balances)
         self.reserved = Reserved(db, clock, self.prices, self.balances, commitments)
+        self.running = Running(clock, identity, self.prices, self.balances, commitments)
         self.settling = Settling(db, clock, metering, self.prices, self.contracts, commitments)
         self.budgets = Budgets(db, clock, events, identity, metering, self.prices, self.balances, self.reserved)
 

@@ -56,6 +56,23 @@ def first(levels: Sequence[Level], nodes: int, length: int, horizon: int) -> int
     return None
 
 
+def together(several: Sequence[Sequence[Level]]) -> list[Level]:
+    """The sum of levels that begin at the same moment. A leaf that is short lends nothing to its neighbours."""
+    if len(several) == 1:
+        return list(several[0])
+    deltas: dict[int, int] = {}
+    for one in several:
+        before = 0
+        for at, free in one:
+            deltas[at] = deltas.get(at, 0) + max(free, 0) - before
+            before = max(free, 0)
+    total, found = 0, []
+    for at in sorted(deltas):
+        total += deltas[at]
+        found.append((at, total))
+    return found
+
+
 def _stretches(levels: Sequence[Level]) -> Iterator[tuple[int, int | None, int]]:
     """(from, to, free); the last is open."""
     for n, (at, free) in enumerate(levels):

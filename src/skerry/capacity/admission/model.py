@@ -1,11 +1,12 @@
 """Values of admission: what a workload asks for, and what it gets or why not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from skerry.capacity.model import Scope
 from skerry.kernel.classes import CapacityClass
 from skerry.kernel.ids import ClaimId, LeafId, NodeId, ProjectId, ReservationId
 
@@ -21,7 +22,8 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """`accelerators` on each of `nodes` different nodes, from now on.
+    """`accelerators` on each of `nodes` different nodes, from now on. `scope`: how near to each other they are at the
+    farthest, where `scope_required`; they are always as near as it can be had.
 
     `max_duration_seconds` None: open-ended. `jurisdictions`: where the project's data may be, countries
     or regions; empty: anywhere.
@@ -38,12 +40,23 @@ class AdmissionRequest:
     max_duration_seconds: int | None = None
     reservation: ReservationId | None = None
     jurisdictions: tuple[str, ...] = ()
+    scope: Scope = Scope.ANY
+    scope_required: bool = False
 
     def __post_init__(self) -> None:
         if self.accelerators < 1 or self.nodes < 1:
             raise ValueError("a request is for at least one accelerator of at least one node")
         if (self.capacity_class is CapacityClass.RESERVED) != (self.reservation is not None):
             raise ValueError("reserved capacity, and no other, is that of a reservation")
+
+
+WIDTHS: Final = (Scope.LEAF, Scope.HALL, Scope.SITE, Scope.ANY)
+"""Narrowest first."""
+
+
+def widths(scope: Scope, *, required: bool) -> Sequence[Scope]:
+    """How near to each other the nodes of a gang are looked for, one after the other: the nearest is always best."""
+    return WIDTHS[: WIDTHS.index(scope) + 1] if required else WIDTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,8 @@ class WhyNot(StrEnum):
     """All nodes that fit are where the project's data may not be."""
     RESERVATION_NOT_READY = "reservation_not_ready"
     """The reservation has no nodes yet, or no longer."""
+    SCATTERED = "scattered"
+    """Enough nodes have room, and not so near to each other as is required."""
     RESERVATION_FULL = "reservation_full"
     """The reservation's nodes are in use by the project's other workloads."""
 
@@ -94,6 +109,7 @@ _ADVICE: Final[Mapping[WhyNot, str]] = {
     WhyNot.RECLAIMING: "Wait: it starts when the spot work is gone.",
     WhyNot.OUTSIDE_JURISDICTION: "Ask for a SKU or a site within the project's jurisdictions, or change these.",
     WhyNot.RESERVATION_NOT_READY: "Wait for the reservation's start, or use on-demand capacity.",
+    WhyNot.SCATTERED: "Wait until nodes near to each other are free, or ask for a wider scope.",
     WhyNot.RESERVATION_FULL: "Stop another workload in the reservation, or extend the reservation.",
 }
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from skerry.capacity.admission.counts import first, least
-from skerry.capacity.admission.model import AdmissionRequest, NotNow, WhyNot
+from skerry.capacity.admission.counts import first, least, together
+from skerry.capacity.admission.model import AdmissionRequest, NotNow, WhyNot, widths
 from skerry.capacity.admission.rules import LeafState, Offered
 from skerry.capacity.claims.model import Claim, HolderKind
+from skerry.capacity.model import Scope
 from skerry.capacity.moments import instant, seconds
 from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import rfc3339
@@ -32,13 +33,16 @@ def refuse(
     """`coming`: when the reservation's next nodes are promised."""
     if request.capacity_class is CapacityClass.RESERVED:
         return _inside(request, leaves, offered, span, coming)
-    wanted = f"{request.nodes} × {request.accelerators}" if request.nodes > 1 else f"{request.accelerators}"
+    wanted = _wanted(request)
+    if request.nodes > 1 and sum(len(one.free) >= request.accelerators for one in offered) >= request.nodes:
+        words = f"{request.nodes} nodes have room, and not in one {request.scope}."
+        return _of(WhyNot.SCATTERED, words, _estimate(request, leaves, span))
     if request.capacity_class is CapacityClass.SPOT:
-        return _of(WhyNot.NO_NODE, f"No idle node has {wanted} accelerators.", None)
+        return _of(WhyNot.NO_NODE, f"{_no_node(request, 'idle ')} {wanted} accelerators.", None)
     start = _estimate(request, leaves, span)
     if sum(_idle(leaf, request, span) for leaf in leaves) >= request.nodes:
         return _of(WhyNot.NO_CAPACITY, "The nodes that are idle are promised to others, or kept as spares.", start)
-    return _of(WhyNot.NO_NODE, f"No node has {wanted} accelerators free.", start)
+    return _of(WhyNot.NO_NODE, f"{_no_node(request)} {wanted} accelerators free.", start)
 
 
 def reclaiming(start: datetime) -> NotNow:
@@ -75,7 +79,7 @@ def _inside(
     if any(one.covers(span.now) for one in owned):
         users = [one for leaf in leaves for one in leaf.claims if one.reservation == request.reservation]
         ends = [one.end for one in users if one.holder_kind is HolderKind.WORKLOAD and one.end is not None]
-        words = f"The nodes of reservation {request.reservation} have no room for {request.accelerators} accelerators."
+        words = f"The nodes of reservation {request.reservation} have no room for {_wanted(request)} accelerators."
         return _of(WhyNot.RESERVATION_FULL, words, min(ends, default=None))
     starts = [one.start for one in owned if one.start > span.now] + ([coming] if coming is not None else [])
     words = f"Reservation {request.reservation} has no nodes now on which an engine is ready."
@@ -86,13 +90,25 @@ def _estimate(request: AdmissionRequest, leaves: Sequence[LeafState], span: Span
     """When counts allow it, or when enough of a node in use is known to be free; None: not before the horizon."""
     length = seconds(span.end or span.horizon) - seconds(span.now)
     found: list[datetime] = []
-    for leaf in leaves:
-        if not leaf.pooled or span.end is not None:
-            at = first(leaf.free(seconds(span.now)), request.nodes, length, seconds(span.horizon))
-            found += [instant(at)] if at is not None else []
-        if request.nodes == 1:
-            found += _gaps(request, leaf, span, length)
+    counted = [leaf for leaf in leaves if not leaf.pooled or span.end is not None]
+    for group in _groups(request, counted):
+        free = together([leaf.free(seconds(span.now)) for leaf in group])
+        at = first(free, request.nodes, length, seconds(span.horizon))
+        found += [instant(at)] if at is not None else []
+    if request.nodes == 1:
+        found += [at for leaf in leaves for at in _gaps(request, leaf, span, length)]
     return min((at for at in found if at > span.now), default=None)
+
+
+def _groups(request: AdmissionRequest, leaves: Sequence[LeafState]) -> list[list[LeafState]]:
+    """Leaves whose nodes may be those of one gang."""
+    width = widths(request.scope, required=request.scope_required)[-1] if request.nodes > 1 else Scope.LEAF
+    groups: dict[tuple[str, str], list[LeafState]] = {}
+    for leaf in leaves:
+        own = leaf.supply
+        where = {Scope.LEAF: own.leaf, Scope.HALL: f"{own.site}/{own.hall}", Scope.SITE: own.site, Scope.ANY: ""}
+        groups.setdefault((where[width], own.sku), []).append(leaf)
+    return list(groups.values())
 
 
 def _gaps(request: AdmissionRequest, leaf: LeafState, span: Span, length: int) -> list[datetime]:
@@ -121,6 +137,14 @@ def _idle(leaf: LeafState, request: AdmissionRequest, span: Span) -> int:
 
 def _size(claim: Claim) -> int:
     return claim.accelerators[1] - claim.accelerators[0]
+
+
+def _wanted(request: AdmissionRequest) -> str:
+    return f"{request.nodes} × {request.accelerators}" if request.nodes > 1 else f"{request.accelerators}"
+
+
+def _no_node(request: AdmissionRequest, kind: str = "") -> str:
+    return f"No {kind}nodes together have" if request.nodes > 1 else f"No {kind}node has"
 
 
 def _of(reason: WhyNot, words: str, start: datetime | None) -> NotNow:

@@ -1,14 +1,15 @@
 """Which nodes a request may have, and which it gets. Pure, but for the arithmetic of placement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 
 from skerry.capacity.admission.counts import Level, least, levels
-from skerry.capacity.admission.model import AdmissionRequest
+from skerry.capacity.admission.model import AdmissionRequest, widths
 from skerry.capacity.calendar.model import Booking, LeafKey
 from skerry.capacity.claims.model import Claim, HolderKind
+from skerry.capacity.model import Scope
 from skerry.capacity.moments import seconds
 from skerry.capacity.placement.board import Board
 from skerry.capacity.placement.model import Machine, Spot, Task, Typical
@@ -29,6 +30,7 @@ class Candidate:
     node: Node
     key: LeafKey
     free: Devices
+    hall: str = ""
 
     @property
     def devices(self) -> Devices:
@@ -111,11 +113,12 @@ def offers(
 
 
 def choose(request: AdmissionRequest, offered: Sequence[Offered], typical: Sequence[Typical]) -> list[Chosen] | None:
-    """The nodes of a request, all or none. A gang stays in one leaf if it can, else in one site."""
+    """The nodes of a request, all or none. A gang stays in one leaf if it can, else in one hall, else in one site."""
     if request.nodes == 1:
         return _place(request, offered, typical)
-    for width in (_leaf_of, _site_of, _anywhere):
-        groups = [list(group) for _, group in groupby(sorted(offered, key=width), key=width)]
+    for width in widths(request.scope, required=request.scope_required):
+        key = _KEYS[width]
+        groups = [list(group) for _, group in groupby(sorted(offered, key=key), key=key)]
         for group in sorted(groups, key=len):
             if len(group) >= request.nodes and (chosen := _place(request, group, typical)) is not None:
                 return chosen
@@ -254,13 +257,9 @@ def _devices(
     return free, tuple(device for device in candidate.devices if device in lent and device not in taken)
 
 
-def _leaf_of(one: Offered) -> tuple[str, str]:
-    return one.candidate.key.leaf, one.candidate.key.sku
-
-
-def _site_of(one: Offered) -> tuple[str, str]:
-    return one.candidate.node.site, one.candidate.key.sku
-
-
-def _anywhere(one: Offered) -> tuple[str, str]:
-    return "", one.candidate.key.sku
+_KEYS: Mapping[Scope, Callable[[Offered], tuple[str, str]]] = {
+    Scope.LEAF: lambda one: (one.candidate.key.leaf, one.candidate.key.sku),
+    Scope.HALL: lambda one: (f"{one.candidate.node.site}/{one.candidate.hall}", one.candidate.key.sku),
+    Scope.SITE: lambda one: (one.candidate.node.site, one.candidate.key.sku),
+    Scope.ANY: lambda one: ("", one.candidate.key.sku),
+}

@@ -150,6 +150,17 @@ class Admission:
                 found[one.holder] = Leaving(one.holder, one.project, one.capacity_class, one.reclaim_at, noticed)
         return list(found.values())
 
+    async def vacate(self, tx: Tx, node: NodeId, by: datetime) -> int:
+        """Have the workloads on a node leave it by then: it is not well. How many claims were told now."""
+        claims = await self._claims.on_nodes(tx, [node], self._clock.now())
+        told = [
+            one.id
+            for one in claims
+            if one.holder_kind is HolderKind.WORKLOAD and one.released_at is None and one.reclaim_at is None
+        ]
+        await self._claims.reclaim(tx, told, by)
+        return len(told)
+
     async def holding(self, tx: Tx, workloads: Collection[str]) -> set[str]:
         """Those of these workloads that hold anything."""
         claims = await self._claims.of_holders(tx, workloads)
@@ -185,7 +196,7 @@ class Admission:
             place = (node.site, node.leaf, node.sku)
             if place in known:
                 key = LeafKey(known[place].leaf, node.sku)
-                fitting.setdefault(place, []).append(Candidate(node, key, host.devices))
+                fitting.setdefault(place, []).append(Candidate(node, key, host.devices, known[place].hall))
         if not fitting:
             return nothing_fits(request)
         allowed = {place for place in fitting if _allowed(request, known[place])}

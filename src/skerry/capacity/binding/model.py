@@ -72,8 +72,8 @@ class Handover:
 class Deliverer(Protocol):
     """Whoever runs nodes says whether they are there for those who reserved them (compute)."""
 
-    async def look(self, nodes: Sequence[Node]) -> Mapping[NodeId, Handover]:
-        """A word on each of these nodes. May take a while; raises nothing."""
+    async def look(self, nodes: Sequence[Node], reservation: ReservationId) -> Mapping[NodeId, Handover]:
+        """A word on each of these nodes, which it is to have. May take a while; raises nothing."""
         ...
 
 

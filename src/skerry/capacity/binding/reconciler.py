@@ -79,7 +79,7 @@ class ReservationReconciler:
         asked = [node for some in nodes.values() for node in some if node.id in wanted]
         # Whoever is not spoken of is not there; so everybody is spoken of, and nothing is asked again at once.
         nobody: dict[NodeId, Handover] = {id: Handover(False, BindingReason.NO_ENGINE) for id in wanted}
-        return nobody | dict(await self._deliverer.look(asked)) if asked else nobody
+        return nobody | dict(await self._deliverer.look(asked, row.id)) if asked else nobody
 
     async def apply(self, row: Work, change: Seen | None) -> bool:
         assert change is not None, "every look finds something"

@@ -43,10 +43,9 @@ def _add_changing(routes: APIRouter, capacity: Capacity, access: Access) -> None
         principal: Writer, reservation: str, dry_run: DryRun = False
     ) -> ReservationOut | EstimateOut:
         """Buy what is held: its price is set aside on what bears it (402 where that is not covered)."""
-        if dry_run:
-            return EstimateOut.of_reservation(await capacity.reservations.get(principal.project_id, reservation))
         with with_quote():
-            return ReservationOut.of(await capacity.reservations.confirm(principal, reservation))
+            confirmed = await capacity.reservations.confirm(principal, reservation, dry_run=dry_run)
+        return EstimateOut.of_reservation(confirmed) if dry_run else ReservationOut.of(confirmed)
 
     @routes.delete("/reservations/{reservation}")
     async def drop_reservation(principal: Writer, reservation: str) -> ReservationOut:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby, pairwise
 from typing import Protocol
 
@@ -38,7 +39,8 @@ def endangered(supply: LeafSupply, promises: Iterable[Promise], occupied: Iterab
     served: list[Taken] = [*occupied]
     found: dict[str, Endangered] = {}
     for promise in sorted(promises, key=lambda one: (one.created_at, one.reservation, one.window.start)):
-        short = promise.nodes - least_free(supply.deliverable, served, promise)
+        free = levels(supply.deliverable, served, promise)
+        short = promise.nodes - min(level for _, level in free)
         served.append(promise)
         if short <= 0:
             continue
@@ -50,13 +52,14 @@ def endangered(supply: LeafSupply, promises: Iterable[Promise], occupied: Iterab
                 starts=promise.window.start,
                 leaf=supply.leaf,
                 leaf_name=supply.leaf_name,
-                nodes_short=min(short, promise.nodes),
+                nodes_short=short,
+                whole_from=_whole_from(free, promise.nodes),
             )
     return list(found.values())
 
 
-def least_free(steps: Sequence[Step], taken: Iterable[Taken], wanted: Promise) -> int:
-    """The fewest nodes left at any moment of a promise's window, others served; never below zero.
+def levels(steps: Sequence[Step], taken: Iterable[Taken], wanted: Promise) -> list[tuple[datetime, int]]:
+    """How many nodes are left from when on, over a promise's window, others served; never below zero.
 
     Before the first step there is what the first step has: it begins at or before now.
     """
@@ -74,11 +77,22 @@ def least_free(steps: Sequence[Step], taken: Iterable[Taken], wanted: Promise) -
             changes[start] = changes.get(start, 0) - other.nodes
             if other.window.end < window.end:
                 changes[other.window.end] = changes.get(other.window.end, 0) + other.nodes
-    least: int | None = None
-    for _, delta in sorted(changes.items()):
+    found = []
+    for moment, delta in sorted(changes.items()):
         level += delta
-        least = level if least is None else min(least, level)
-    return max(0, least or 0)
+        found.append((moment, max(0, level)))
+    return found
+
+
+def _whole_from(free: Sequence[tuple[datetime, int]], nodes: int) -> datetime | None:
+    """From when on there are so many, to the end."""
+    whole: datetime | None = None
+    for moment, level in free:
+        if level < nodes:
+            whole = None
+        elif whole is None:
+            whole = moment
+    return whole
 
 
 def sentences(found: Iterable[Endangered]) -> list[str]:

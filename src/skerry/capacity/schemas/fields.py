@@ -1,12 +1,23 @@
 """Fields and shapes that the wire forms of capacity share (API §1, §4)."""
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+)
 from pydantic import StringConstraints as Text
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from skerry.billing.model import ReservedPrice
 from skerry.capacity import model
@@ -49,6 +60,29 @@ Nodes = Annotated[int, Field(strict=True, ge=1, le=NODES_MAX)]
 Seconds = Annotated[int, Field(strict=True, ge=1, le=SECONDS_MAX)]
 Number = Annotated[Decimal, PlainSerializer(float, return_type=float)]
 """A quantity or a share, never money: a JSON number."""
+
+
+def fields_as_sent(tag: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    """For a union told apart by a field: errors name fields as they were sent. pydantic puts the tag's value before
+    them, and names nothing at all where the tag itself is wrong."""
+
+    def checked(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return inner(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            raise ValidationError.from_exception_data(error.title, [_as_sent(one, tag) for one in found]) from None
+
+    return checked
+
+
+def _as_sent(found: ErrorDetails, tag: str) -> InitErrorDetails:
+    kind, words, path = found["type"], found["msg"], found["loc"][1:]
+    if kind == "union_tag_not_found":
+        kind, words, path = "missing", "Field required", (tag,)
+    elif kind == "union_tag_invalid":
+        words, path = f"it must be one of {found['ctx']['expected_tags']}", (tag,)
+    return InitErrorDetails(type=PydanticCustomError(kind, words), loc=path, input=found["input"])
 
 
 class Wire(BaseModel):

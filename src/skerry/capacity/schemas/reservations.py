@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, WrapValidator
 from pydantic import StringConstraints as Text
 
 from skerry.capacity import model
@@ -12,7 +12,19 @@ from skerry.capacity.binding.service import Delivered
 from skerry.capacity.changing import Changed, ChangeKind, ChangeQuote
 from skerry.capacity.model import OfferKind, ReservationStatus, Scope
 from skerry.capacity.rules.reasons import why_not
-from skerry.capacity.schemas.fields import Energy, Label, Leg, Money, Nodes, Price, Ref, Second, Time, Wire
+from skerry.capacity.schemas.fields import (
+    Energy,
+    Label,
+    Leg,
+    Money,
+    Nodes,
+    Price,
+    Ref,
+    Second,
+    Time,
+    Wire,
+    fields_as_sent,
+)
 from skerry.capacity.service import NewReservation
 from skerry.kernel.ids import OfferId
 from skerry.kernel.paging import Page
@@ -197,7 +209,11 @@ class SplitIn(Wire):
         return ChangeAsk(self.kind, parts=tuple(SplitPart(part.project, part.nodes) for part in self.parts))
 
 
-ChangeIn = Annotated[CancelIn | ExtendIn | ShrinkIn | MoveIn | SplitIn, Field(discriminator="kind")]
+ChangeIn = Annotated[
+    CancelIn | ExtendIn | ShrinkIn | MoveIn | SplitIn,
+    Discriminator("kind"),
+    WrapValidator(fields_as_sent("kind")),
+]
 
 
 class ApplyIn(Wire):

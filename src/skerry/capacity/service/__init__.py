@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from skerry.billing.service import Billing
 from skerry.capacity.binding.service import Deliveries
 from skerry.capacity.live import FleetFacts, LiveCalendar
+from skerry.capacity.service.admissions import NewReservation
 from skerry.capacity.service.availability import Availabilities
 from skerry.capacity.service.changes import Changes
 from skerry.capacity.service.quotes import Quotes, QuoteTerms
-from skerry.capacity.service.reservations import NewReservation, Reservations
+from skerry.capacity.service.reservations import Reservations
 from skerry.capacity.service.sold import Sold
 from skerry.capacity.store.reservations import HoldLimits
 from skerry.db.database import Database
@@ -72,4 +73,4 @@ class Capacity:
         )
         self.changes = Changes(db, clock, identity, billing, self.reservations, policy.quotes.offer_seconds, ids)
         self.availability = Availabilities(identity, self.live, self.quotes)
-        self.sold = Sold(clock, self.deliveries, fleet)
+        self.sold = Sold(clock, events, self.deliveries, fleet)

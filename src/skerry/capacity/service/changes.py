@@ -264,7 +264,7 @@ class Changes:
             status=ReservationStatus.CONFIRMED,
             reason_code=ReasonCode.SPLIT_OFF,
             reason=f"It was a part of {before.id}.",
-            legs=self.reservations.with_ids(part.legs),
+            legs=self.reservations.admissions.with_ids(part.legs),
             price=part.price,
             energy=part.energy,
             created_at=order.now,
@@ -276,7 +276,7 @@ class Changes:
 
     async def _save(self, tx: Tx, before: Reservation, plan: ChangePlan, *, live: bool = True) -> None:
         """Its legs, and what its row repeats of them."""
-        legs: Sequence[Leg] = self.reservations.with_ids(plan.legs)
+        legs: Sequence[Leg] = self.reservations.admissions.with_ids(plan.legs)
         after = replace(before, legs=tuple(legs), price=plan.price or before.price, energy=plan.energy)
         await self.reservations.store.put_legs(tx, after, live=live)
         await self.reservations.store.set(tx, before.project, before.id, fields_of_legs(after))

@@ -1,7 +1,6 @@
 """Holds and reservations: an offer is kept, bought, or let go."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, NoReturn
 
@@ -13,27 +12,32 @@ from skerry.capacity.errors import (
     HoldExpired,
     HoldTooLarge,
     NotAHold,
-    NotReservable,
     OfferLapsed,
     OfferTaken,
     TooManyHolds,
-    UnknownOffer,
     UnknownReservation,
 )
 from skerry.capacity.live import KnownSupply, LiveCalendar
 from skerry.capacity.locking import lock_leaves
 from skerry.capacity.model import (
     RESERVATION_TRANSITIONS,
-    Leg,
     Quote,
     QuoteRequest,
     Reservation,
     ReservationStatus,
 )
-from skerry.capacity.moments import ceil_second
 from skerry.capacity.promises import Promises
 from skerry.capacity.rules.offers import priced
 from skerry.capacity.rules.reasons import ReasonCode, as_of
+from skerry.capacity.service.admissions import (
+    KIND,
+    Admissions,
+    Lapsed,
+    NewReservation,
+    Refused,
+    Wanted,
+    read_offer,
+)
 from skerry.capacity.service.quotes import Quotes
 from skerry.capacity.store.quotes import Quoted, QuoteStore
 from skerry.capacity.store.reservations import (
@@ -49,27 +53,23 @@ from skerry.capacity.store.reservations import (
 from skerry.capacity.tables import reservations as table
 from skerry.db.database import Database, Tx
 from skerry.identity.model import Principal
-from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock, rfc3339
 from skerry.kernel.errors import SkerryError, Unavailable
-from skerry.kernel.ids import IdFactory, OfferId, ProjectId, ReservationId, new_id
+from skerry.kernel.ids import IdFactory, ProjectId, new_id
 from skerry.kernel.paging import Page, PageRequest
 from skerry.runtime.events import EventLog
 from skerry.runtime.state import Reason, transition
 
-KIND: Final = "reservation"
 _TRIES: Final = 3
 """How often an admission is tried anew where the supply has changed under it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewReservation:
-    """What is asked of an offer."""
+class _Undo(Exception):
+    """Rolls a dry run back."""
 
-    offer: OfferId
-    name: str | None = None
-    tags: Mapping[str, str] | None = None
-    confirm: bool = False
+    def __init__(self, reservation: Reservation) -> None:
+        super().__init__(reservation.id)
+        self.reservation = reservation
 
 
 class Reservations:
@@ -90,9 +90,8 @@ class Reservations:
         ids: IdFactory = new_id,
     ) -> None:
         self.db, self.clock, self.events, self.billing = db, clock, events, billing
-        self.live, self.quotes, self.limits = live, quotes, limits
-        self.hold = timedelta(seconds=hold_seconds)
-        self.new_id = ids
+        self.live, self.quotes = live, quotes
+        self.admissions = Admissions(db, clock, events, live, limits, timedelta(seconds=hold_seconds), ids)
         self.deliveries = deliveries
         self.store = ReservationStore()
         self._quotes = QuoteStore()
@@ -105,36 +104,24 @@ class Reservations:
         fresh quote), TooManyHolds, HoldTooLarge, HeldTooOften, CreditExhausted, BudgetExhausted."""
         for _ in range(_TRIES):
             await self.live.ready()
-            quoted: Quoted | None = None
             try:
-                async with self.db.transaction() as tx:
-                    quoted = await self._offer(tx, principal.project_id, new.offer)
-                    if quoted.offer.expires_at > self.clock.now():
-                        return await self._admit(tx, principal, new, quoted)
-                await self._refuse(principal, quoted.request, OfferLapsed, "The offer has lapsed.")
-            except SupplyChanged:
-                assert quoted is not None
-                self.live.doubt(_keys(quoted))
-                await self.live.refresh()
-            except OfferSold:
-                assert quoted is not None
-                await self._refuse(principal, quoted.request, OfferTaken, "This offer has been reserved already.")
-            except LeafTaken:
-                assert quoted is not None
-                self.live.doubt(_keys(quoted))
-                await self._refuse(principal, quoted.request, OfferTaken, "Others were faster: the offer is taken.")
-            except HoldRefused as refusal:
-                raise self._hold_refused(refusal.limit) from None
+                if new.confirm:
+                    return await self._buy(principal, new)
+                return await self.admissions.hold_offer(principal, new)
+            except Refused as refused:
+                await self._again_or_refuse(principal, refused)
         raise Unavailable("The fleet is just changing.", code="fleet_changing", retry_after=1)
 
     async def estimate(self, project: ProjectId, new: NewReservation) -> Quoted:
         """What reserving would cost. Raises UnknownOffer, NotReservable."""
         async with self.db.reading() as tx:
-            return await self._offer(tx, project, new.offer)
+            return await read_offer(self._quotes, tx, project, new.offer)
 
-    async def confirm(self, principal: Principal, id: str) -> Reservation:
-        """Buy what is held; what is bought already is returned as it is. Raises UnknownReservation, HoldExpired with a
-        fresh quote, NotAHold, CreditExhausted, BudgetExhausted."""
+    async def confirm(self, principal: Principal, id: str, *, dry_run: bool = False) -> Reservation:
+        """Buy what is held; what is bought already is returned as it is. A dry run does it all and undoes it.
+
+        Raises UnknownReservation, HoldExpired with a fresh quote, NotAHold, CreditExhausted, BudgetExhausted.
+        """
         for _ in range(_TRIES):
             await self.live.ready()
             found: Reservation | None = None
@@ -143,7 +130,10 @@ class Reservations:
                     found, offer = await self.locked(tx, principal.project_id, id)
                     status = as_of(found, self.clock.now()).status
                     if status is ReservationStatus.HELD:
-                        return await self._confirm(tx, principal, found)
+                        bought = await self._confirm(tx, principal, found)
+                        if dry_run:
+                            raise _Undo(bought)
+                        return bought
                     if found.confirmed_at is not None:
                         return found
                     if found.status is ReservationStatus.HELD:
@@ -152,6 +142,8 @@ class Reservations:
                 if status is not ReservationStatus.EXPIRED or request is None:
                     raise NotAHold(f"reservation {id} is {status}", suggestion="Ask for a new quote to reserve again.")
                 await self._refuse(principal, request, HoldExpired, "The hold has lapsed.")
+            except _Undo as undone:
+                return undone.reservation
             except (SupplyChanged, LeafTaken) as trouble:
                 assert found is not None
                 self.live.doubt(keys_of(found))
@@ -276,66 +268,29 @@ class Reservations:
 
     # Helpers
 
-    async def _offer(self, tx: Tx, project: ProjectId, id: OfferId) -> Quoted:
-        quoted = await self._quotes.offer(tx, project, id)
-        if quoted is None:
-            raise UnknownOffer(f"there is no offer {id!r} in this project", suggestion="Ask for a quote.")
-        if (own := quoted.request.capacity_class) is not CapacityClass.RESERVED:
-            raise NotReservable(
-                f"{own} capacity is not reserved",
-                suggestion=f"Create an instance or a cluster with capacity_class {own}: it takes what is free then.",
-            )
-        return quoted
-
-    async def _admit(self, tx: Tx, principal: Principal, new: NewReservation, quoted: Quoted) -> Reservation:
-        made = self._made(principal, new, quoted)
-        supply = self.supply(keys_of(made))
-        limits = None if new.confirm else self.limits
-        event = await self.events.row(
-            tx,
-            project=made.project,
-            resource=made.id,
-            resource_kind=KIND,
-            type=f"{KIND}.{made.status}",
-            data=self._told(made),
-        )
-        await self.store.admit(
-            tx, made, offer=quoted.offer.id, by=principal.key_id, supply=supply, limits=limits, event=event
-        )
-        if new.confirm:
+    async def _buy(self, principal: Principal, new: NewReservation) -> Reservation:
+        async with self.db.transaction() as tx:
+            (made,) = await self.admissions.admit(tx, [Wanted(principal, new)])
+            if isinstance(made, Exception):
+                raise made
             await self._sell(tx, principal, made)
-        return made
+            return made
 
-    def _made(self, principal: Principal, new: NewReservation, quoted: Quoted) -> Reservation:
-        now, offer, request = self.clock.now(), quoted.offer, quoted.request
-        status = ReservationStatus.CONFIRMED if new.confirm else ReservationStatus.HELD
-        expires = None if new.confirm else min(ceil_second(now + self.hold), offer.end)
-        code = ReasonCode.BOUGHT if new.confirm else ReasonCode.ON_HOLD
-        reason = "It is bought." if expires is None else f"It is kept until {rfc3339(expires)}."
-        return Reservation(
-            id=ReservationId(self.new_id("res")),
-            project=principal.project_id,
-            organization=principal.organization_id,
-            name=new.name or f"{request.sku}-{request.nodes}",
-            sku=request.sku,
-            status=status,
-            reason_code=code,
-            reason=reason,
-            scope=request.scope,
-            scope_required=request.scope_required,
-            legs=self.with_ids(offer.legs),
-            price=offer.price,
-            energy=offer.energy,
-            created_at=now,
-            updated_at=now,
-            expires_at=expires,
-            tags=dict(new.tags or {}),
-            confirmed_at=now if new.confirm else None,
-        )
-
-    def with_ids(self, legs: Sequence[Leg]) -> tuple[Leg, ...]:
-        """Legs of a reservation have ids: claims name them."""
-        return tuple(leg if leg.id else replace(leg, id=self.new_id("leg")) for leg in legs)
+    async def _again_or_refuse(self, principal: Principal, refused: Refused) -> None:
+        """Returns where it is worth another try. Raises OfferLapsed, OfferTaken, or that a hold is one too many."""
+        request = refused.quoted.request
+        match refused.why:
+            case Lapsed():
+                await self._refuse(principal, request, OfferLapsed, "The offer has lapsed.")
+            case OfferSold():
+                await self._refuse(principal, request, OfferTaken, "This offer has been reserved already.")
+            case LeafTaken():
+                self.live.doubt(refused.keys)
+                await self._refuse(principal, request, OfferTaken, "Others were faster: the offer is taken.")
+            case HoldRefused(limit=limit):
+                raise self._hold_refused(limit)
+        self.live.doubt(refused.keys)
+        await self.live.refresh()
 
     def supply(self, keys: Sequence[LeafKey]) -> Sequence[KnownSupply]:
         return self.live.supply(keys)
@@ -388,8 +343,8 @@ class Reservations:
         )
 
     def _hold_refused(self, limit: str) -> SkerryError:
-        most = self.limits
-        retry = int(self.hold.total_seconds())
+        most = self.admissions.limits
+        retry = int(self.admissions.hold.total_seconds())
         if limit == "holds":
             return TooManyHolds(
                 f"the organization has {most.holds} holds already",
@@ -403,29 +358,13 @@ class Reservations:
                 retry_after=retry,
             )
         return HeldTooOften(
-            f"this was held {most.repeats} times in a day and not bought",
+            f"this was held and let go {most.repeats} times in a day",
             suggestion="Confirm at once (confirm: true), or come back tomorrow.",
             retry_after=86_400,
         )
-
-    def _told(self, made: Reservation) -> dict[str, object]:
-        """The data of the first event."""
-        return {
-            "sku": made.sku,
-            "start": rfc3339(made.start),
-            "end": rfc3339(made.end),
-            "node_seconds": made.node_seconds,
-            "legs": [{"leaf": leg.leaf_name, "nodes": leg.nodes} for leg in made.legs],
-            "expires_at": rfc3339(made.expires_at) if made.expires_at else None,
-            "reason": {"code": made.reason_code, "message": made.reason},
-        }
 
 
 def unknown(id: str) -> UnknownReservation:
     return UnknownReservation(
         f"there is no reservation {id!r} in this project", suggestion="GET /api/v1/reservations lists yours."
     )
-
-
-def _keys(quoted: Quoted) -> list[LeafKey]:
-    return sorted({LeafKey(leg.leaf, quoted.request.sku) for leg in quoted.offer.legs})

@@ -13,12 +13,14 @@ from skerry.capacity.moments import ceil_second
 from skerry.capacity.promises import Promise, Promises
 from skerry.capacity.rules.endangered import Occupied, endangered, sentences
 from skerry.capacity.rules.reasons import SOLD
+from skerry.capacity.service.admissions import KIND
 from skerry.db.database import Tx
 from skerry.fleet.model import Endangered, LeafSupply, Node, NodeStatus
 from skerry.kernel.classes import CapacityClass
-from skerry.kernel.clock import Clock
+from skerry.kernel.clock import Clock, rfc3339
 from skerry.kernel.ids import LeafId, NodeId
 from skerry.kernel.windows import Window
+from skerry.runtime.events import EventLog
 
 _READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 
@@ -48,8 +50,9 @@ class Sold:
     admits by what it was is made to look again.
     """
 
-    def __init__(self, clock: Clock, bound: BoundNodes, fleet: LeafNodes) -> None:
+    def __init__(self, clock: Clock, events: EventLog, bound: BoundNodes, fleet: LeafNodes) -> None:
         self.clock = clock
+        self.events = events
         self.bound = bound
         self.fleet = fleet
         self._promises = Promises()
@@ -94,6 +97,27 @@ class Sold:
         for (key, _), end in until.items():
             found.setdefault(key, []).append(Occupied(1, Window(start, max(ceil_second(end), start + _SECOND))))
         return found
+
+    async def tell(self, tx: Tx, late: Sequence[Endangered]) -> None:
+        """`reservation.at_risk` to each customer: what is missing, and when it is expected to be there."""
+        for one in late:
+            expected = rfc3339(one.whole_from) if one.whole_from else None
+            until = f"They are expected by {expected}." if expected else "They are not expected within its time."
+            data = {
+                "leaf": one.leaf_name,
+                "nodes_short": one.nodes_short,
+                "start": rfc3339(one.starts),
+                "expected_at": expected,
+                "message": f"As things stand, {one.nodes_short} of its nodes will be missing. {until}",
+            }
+            await self.events.record(
+                tx,
+                project=one.project,
+                resource=one.reservation,
+                resource_kind=KIND,
+                type=f"{KIND}.at_risk",
+                data=data,
+            )
 
     async def held_nodes(self, tx: Tx, nodes: Collection[NodeId]) -> Mapping[NodeId, str]:
         return await self.bound.held_nodes(tx, nodes)

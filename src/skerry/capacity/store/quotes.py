@@ -1,12 +1,12 @@
 """Quotes and their offers in the database."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, insert, select, text
 
 from skerry.billing.model import ReservedPrice
 from skerry.capacity.model import (
@@ -26,6 +26,11 @@ from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import rfc3339
 from skerry.kernel.ids import LeafId, OfferId, ProjectId, QuoteId
 from skerry.kernel.windows import Schedule, Span, Window
+
+_OFFERS: Final = text(
+    "SELECT o.id, o.project, o.quote_id, o.body, o.expires_at, q.request"
+    " FROM offers AS o JOIN quotes AS q ON q.id = o.quote_id WHERE o.id = ANY(:ids)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,14 @@ class QuoteStore:
         )
         row = (await tx.execute(query)).one_or_none()
         return None if row is None else Quoted(_offer(row), request_from_json(row.request))
+
+    async def offers(self, tx: Tx, ids: Sequence[OfferId]) -> dict[tuple[ProjectId, OfferId], Quoted]:
+        """Those of them that there are, whosever they are."""
+        rows = await tx.execute(_OFFERS, {"ids": sorted(set(ids))})
+        return {
+            (ProjectId(row.project), OfferId(row.id)): Quoted(_offer(row), request_from_json(row.request))
+            for row in rows
+        }
 
     async def forget(self, tx: Tx, before: datetime) -> int:
         """Drop quotes made before a moment; what was reserved of them stays."""

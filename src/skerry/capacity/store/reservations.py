@@ -1,13 +1,23 @@
-"""Reservations in the database: admitted in one call, read, changed. Every method takes the project."""
+"""Reservations in the database: admitted many in one call, read, changed."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    and_,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from skerry.billing.model import ReservedPrice
@@ -25,26 +35,29 @@ from skerry.kernel.paging import Page, PageRequest
 from skerry.kernel.windows import Window
 
 _ADMIT: Final = text(
-    "SELECT capacity_admit(:now, cast(:locks AS bigint[]), cast(:reservation AS jsonb), cast(:legs AS jsonb),"
-    " cast(:supply AS jsonb), cast(:limits AS jsonb), cast(:event AS jsonb))"
+    "SELECT capacity_admit(:now, cast(:locks AS bigint[]), cast(:reservations AS jsonb), cast(:legs AS jsonb),"
+    " cast(:supply AS jsonb), cast(:limits AS jsonb), cast(:events AS jsonb))"
 )
 _REQUIRE: Final = text("SELECT capacity_require(:reservation, :now, cast(:supply AS jsonb))")
-_UNIQUE = "23505"
 
 
-class LeafTaken(Exception):
+class NotAdmitted(Exception):
+    """Why a reservation is not made, or not kept."""
+
+
+class LeafTaken(NotAdmitted):
     """A leaf has too few nodes left at some moment of a leg."""
 
 
-class SupplyChanged(Exception):
+class SupplyChanged(NotAdmitted):
     """What was known of a leaf's supply is old: read it anew and try again."""
 
 
-class OfferSold(Exception):
+class OfferSold(NotAdmitted):
     """There is a reservation of this offer already."""
 
 
-class HoldRefused(Exception):
+class HoldRefused(NotAdmitted):
     """A limit of holds; `limit` is one of holds, node_seconds, repeats."""
 
     def __init__(self, limit: str) -> None:
@@ -54,11 +67,21 @@ class HoldRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HoldLimits:
-    """Of one organization at a time. `repeats`: how often the same SKU and time may be held in a day and not bought."""
+    """Of one organization at a time. `repeats`: how often the same SKU and time may be held in a day and let go."""
 
     holds: int = 10
     node_seconds: int = 32 * 90 * 86_400
     repeats: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A reservation to be made, of which offer and by whom, with the event that tells of it."""
+
+    reservation: Reservation
+    offer: str | None
+    by: str
+    event: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +97,28 @@ class ReservationStore:
     async def admit(
         self,
         tx: Tx,
-        reservation: Reservation,
+        wanted: Sequence[Admission],
         *,
-        offer: str | None,
-        by: str,
+        now: datetime,
         supply: Sequence[KnownSupply],
         limits: HoldLimits | None,
-        event: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Lock, count, insert. Raises LeafTaken, SupplyChanged, OfferSold, HoldRefused; all else is undone."""
+    ) -> dict[str, NotAdmitted]:
+        """Lock, count, insert, in one call; returns those that are refused, by id. The others are admitted."""
+        made = [one.reservation for one in wanted]
         given = {
-            "now": reservation.created_at,
-            "locks": lock_numbers(keys_of(reservation)),
-            "reservation": json.dumps(_row(reservation, offer, by)),
-            "legs": json.dumps([_leg_row(reservation, leg) for leg in reservation.legs]),
+            "now": now,
+            "locks": _locks(made, limits),
+            "reservations": json.dumps([_row(one.reservation, one.offer, one.by) for one in wanted]),
+            "legs": json.dumps([_leg_row(own, leg) for own in made for leg in own.legs]),
             "supply": json.dumps([one.to_json() for one in supply]),
-            "limits": _limits(limits, reservation.organization),
-            "event": json.dumps({**event, "at": rfc3339(event["at"])}) if event else None,
+            "limits": json.dumps(asdict(limits)) if limits is not None else None,
+            "events": json.dumps([{**one.event, "at": rfc3339(one.event["at"])} for one in wanted if one.event]),
         }
-        with refusals():
-            await tx.execute(_ADMIT, given)
+        refused = (await tx.execute(_ADMIT, given)).scalar_one()
+        return {id: _REFUSALS[why]() if why in _REFUSALS else HoldRefused(why) for id, why in refused.items()}
 
     async def require(self, tx: Tx, reservation: str, now: datetime, supply: Sequence[KnownSupply]) -> None:
-        """That its live legs stand on nodes that are there, all promises counted. Raises as `admit`."""
+        """That its live legs stand on nodes that are there, all promises counted. Raises LeafTaken, SupplyChanged."""
         given = {"reservation": reservation, "now": now, "supply": json.dumps([one.to_json() for one in supply])}
         with refusals():
             await tx.execute(_REQUIRE, given)
@@ -181,6 +203,9 @@ class ReservationStore:
         return [_reservation(row, tuple(legs.get(row.id, ()))) for row in rows]
 
 
+_REFUSALS: Final[Mapping[str, type[NotAdmitted]]] = {"supply": SupplyChanged, "sold": OfferSold, "taken": LeafTaken}
+
+
 def keys_of(reservation: Reservation, legs: Collection[Leg] | None = None) -> list[LeafKey]:
     """The leaves of its legs, or of others for it."""
     chosen = reservation.legs if legs is None else legs
@@ -189,20 +214,15 @@ def keys_of(reservation: Reservation, legs: Collection[Leg] | None = None) -> li
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """What the functions of migration 0016 raise, as exceptions of ours."""
+    """What `capacity_require` raises, as exceptions of ours."""
     try:
         yield
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
-        diagnosis = getattr(error.orig, "diag", None)
         if state == "SK001":
             raise LeafTaken from None
-        if state == "SK002":
-            raise HoldRefused(str(diagnosis.message_detail if diagnosis else "")) from None
         if state == "SK003":
             raise SupplyChanged from None
-        if state == _UNIQUE and diagnosis and diagnosis.constraint_name == "uq_reservations_offer_id":
-            raise OfferSold from None
         raise
 
 
@@ -223,17 +243,10 @@ def _conditions(wanted: ReservationFilter, now: datetime) -> list[ColumnElement[
     return found
 
 
-def _limits(limits: HoldLimits | None, organization: OrganizationId) -> str | None:
-    if limits is None:
-        return None
-    return json.dumps(
-        {
-            "lock": organization_lock(organization),
-            "holds": limits.holds,
-            "node_seconds": limits.node_seconds,
-            "repeats": limits.repeats,
-        }
-    )
+def _locks(made: Sequence[Reservation], limits: HoldLimits | None) -> list[int]:
+    """Of organizations first, whose holds are counted; nobody waits for anybody in a circle."""
+    organizations = {organization_lock(own.organization) for own in made} if limits is not None else ()
+    return [*sorted(organizations), *lock_numbers({key for own in made for key in keys_of(own)})]
 
 
 def _row(reservation: Reservation, offer: str | None, by: str, times: Any = rfc3339) -> dict[str, Any]:

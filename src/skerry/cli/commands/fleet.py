@@ -9,6 +9,8 @@ import typer
 
 from skerry.cli import inputs
 from skerry.cli.commanding import Commands
+from skerry.cli.commands import fleet_health, fleet_plans
+from skerry.cli.commands.fleet_join import join
 from skerry.cli.failures import Failure, wrong_use
 from skerry.cli.figures import when
 from skerry.cli.fleetview import CATALOGUE, HALLS, LEAVES, by_hall, late_lines, plan_lines, summary
@@ -19,6 +21,9 @@ from skerry.client.answers.fleet import Delivery, FleetNode, FleetPlan, Maintena
 
 commands = Commands("The machines: declare, show, take out and bring back (operators).")
 app = commands.app
+app.command("join")(join)
+fleet_health.add(commands)
+fleet_plans.add(commands)
 
 EXAMPLES = ("this-machine", "one-site", "four-sites")
 MANY_LEAVES = 60

@@ -74,6 +74,41 @@ def get_delivery(name: str) -> Call[Delivery]:
     return get(at(DELIVERIES, name), reader(Delivery))
 
 
+def order_delivery(
+    name: str,
+    *,
+    site: str,
+    sku: str,
+    nodes: int,
+    service_at: datetime,
+    confidence: float = 1,
+    leaves: dict[str, int] | None = None,
+    hall: str | None = None,
+    leaf_size: int | None = None,
+) -> Call[Delivery]:
+    """Nodes that are ordered. Either `leaves` that there are, or `hall` and `leaf_size`: leaves are made."""
+    wish = {
+        "name": name,
+        "site": site,
+        "sku": sku,
+        "nodes": nodes,
+        "service_at": rfc3339(service_at),
+        "confidence": confidence,
+        "leaves": leaves,
+        "hall": hall,
+        "leaf_size": leaf_size,
+    }
+    return create(DELIVERIES, reader(Delivery), present(wish))
+
+
+def reach_milestone(
+    name: str, milestone: str, *, reached_at: datetime, planned: str | None = None, force: bool = False
+) -> Call[Delivery]:
+    """How far a delivery is; `planned` is the date that was planned for it, which would be forgotten otherwise."""
+    dates = present({"planned_at": planned, "reached_at": rfc3339(reached_at)})
+    return change(at(DELIVERIES, name), reader(Delivery), {"milestones": {milestone: dates}, "force": force})
+
+
 def slip_delivery(name: str, *, service_at: datetime) -> Call[Delivery]:
     """It comes at another time; `makes_late` of the answer tells whom that makes late."""
     return change(at(DELIVERIES, name), reader(Delivery), {"service_at": rfc3339(service_at)})

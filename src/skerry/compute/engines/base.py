@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from skerry.compute.model import Drop, Outcome
 from skerry.kernel.errors import Conflict, Unavailable
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId
+
+SERVER_NODE: Final = "@server"
+"""The server's own machine beside a fleet: no node of it, and never sold. Only what must be there runs on it."""
 
 
 class EngineUnavailable(Unavailable):
@@ -109,6 +112,10 @@ class Capabilities:
     drain: bool = False
     reserve: bool = False
     fence: bool = False
+    sets_aside: bool = False
+    """Others than Skerry may start work on its nodes: what is sold has to be set aside there too."""
+    problems: tuple[str, ...] = ()
+    """What keeps it from taking work as it should, for operators: how it is set up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,12 @@ class NodeState:
     shared: bool
     """Accelerators are cores: counted, not handed out one by one."""
     reason: str = ""
+    address: str = "127.0.0.1"
+    """Where other nodes reach it: host name or IP address."""
+    signals: tuple[tuple[str, str, str], ...] = ()
+    """What its hardware says of itself now: kind, code and words (`health/readings.py`)."""
+    accelerator: str = ""
+    """Type of its GPUs in the engine's words, where it knows one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,8 @@ class NodeReservation:
     nodes: tuple[str, ...]
     start: datetime
     end: datetime
+    amend: bool = False
+    """It replaces what has its name; what runs inside goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,10 @@ class SkuReader(Reader[Sku]):
     def __init__(self) -> None:
         super().__init__(select(t.skus), t.skus.c.id, t.skus.c.name)
 
+    async def sizes(self, tx: Tx) -> dict[str, int]:
+        rows = await tx.execute(select(t.skus.c.name, t.skus.c.accelerators_per_node))
+        return {row.name: row.accelerators_per_node for row in rows}
+
     async def pools(self, tx: Tx) -> dict[str, int | None]:
         rows = await tx.execute(select(t.skus.c.name, t.skus.c.on_demand_nodes))
         return {row.name: row.on_demand_nodes for row in rows}

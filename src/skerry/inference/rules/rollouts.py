@@ -1,10 +1,11 @@
 """Which replicas are made and which go: to the number wanted, and from an old version to a new one.
 
 Replicas of a rollout come one at a time, each ready before an old one goes. To another model all of the new ones are
-ready before any is used, since a route has one model, with its price and its limits; then all old ones go.
+ready before any is used, since a route has one model, with its price and its limits; then all old ones go. Replicas on
+a node that is being emptied are replaced like old ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from skerry.inference.model import Endpoint, ReasonCode
 from skerry.inference.rules import replicas as one_replica
 from skerry.inference.rules.values import News, ReplicaChange, Seen
+from skerry.kernel.ids import ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,14 @@ def plan_rollout(
     hopeless: bool = False,
 ) -> Plan:
     """`changes`: what becomes of each replica seen by itself. `hopeless`: new ones crash again and again."""
-    old = [change for change in changes if change.serves and change.replica.version != endpoint.version]
+    leaving = {one.replica.id for one in seen if one.process is not None and one.process.node_leaves}
+    before = [change for change in changes if change.serves and change.replica.version != endpoint.version]
+    old = [*before, *(one for one in changes if one.serves and one.replica.id in leaving and one not in before)]
     if not old and endpoint.next_model is None:
-        return _to_number(endpoint, seen, changes, wanted, now)
-    new = [change for change in changes if change.serves and change.replica.version == endpoint.version]
+        return _to_number(endpoint, seen, changes, wanted, now, leaving)
+    new = [change for change in changes if change.serves and change not in old]
     ready = sum(change.ready for change in new)
-    if hopeless and not ready and any(change.ready for change in old):
+    if hopeless and before and not ready and any(change.ready for change in before):
         return _called_off(endpoint, changes, new, old, now)
     if endpoint.next_model is not None:
         done = ready >= wanted
@@ -54,6 +58,7 @@ def plan_rollout(
         done = len(gone) == len(old)
     excess = _least_needed(new, len(new) - wanted) if len(new) > wanted else []
     drained = {change.replica.id: ReasonCode.REPLACED for change in gone}
+    drained |= {change.replica.id: ReasonCode.NODE_EMPTIED for change in gone if change not in before}
     drained |= {change.replica.id: ReasonCode.SCALED_DOWN for change in excess}
     after = tuple(
         one_replica.drain(change, drained[change.replica.id], now) if change.replica.id in drained else change
@@ -62,7 +67,7 @@ def plan_rollout(
     alone = not any(change.ready for change in changes)
     missing = max(0, wanted - len(new))
     create = missing if alone else min(missing, 1 if len(new) == ready else 0)
-    values, news = _finished(endpoint) if done else ({}, ())
+    values, news = _finished(endpoint) if done and (before or endpoint.next_model) else ({}, ())
     return Plan(after, create, rolling=not done, values=values, news=news)
 
 
@@ -91,7 +96,12 @@ def _finished(endpoint: Endpoint) -> tuple[Mapping[str, Any], tuple[News, ...]]:
 
 
 def _to_number(
-    endpoint: Endpoint, seen: Sequence[Seen], changes: Sequence[ReplicaChange], wanted: int, now: datetime
+    endpoint: Endpoint,
+    seen: Sequence[Seen],
+    changes: Sequence[ReplicaChange],
+    wanted: int,
+    now: datetime,
+    leaving: Collection[ReplicaId],
 ) -> Plan:
     live = [change for change in changes if change.serves]
     missing = wanted - len(live)
@@ -105,7 +115,9 @@ def _to_number(
     back = {
         one.replica.id
         for one, change in zip(seen, changes, strict=True)
-        if one.replica.version == endpoint.version and one_replica.revivable(one, change)
+        if one.replica.version == endpoint.version
+        and one.replica.id not in leaving
+        and one_replica.revivable(one, change)
     }
     revived = set(sorted(back)[:missing])
     after = tuple(one_replica.revive(change) if change.replica.id in revived else change for change in changes)

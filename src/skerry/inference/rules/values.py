@@ -34,6 +34,8 @@ class Process:
     address: str | None = None
     slots: int | None = None
     node: str | None = None
+    node_leaves: bool = False
+    """Its node is being emptied: it serves on until another does."""
     site: str | None = None
     unplaced: bool = False
     """No node can take it now."""

@@ -5,15 +5,19 @@ import hashlib
 import os
 import pwd
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from skerry.compute.engines.base import SERVER_NODE
 from skerry.compute.engines.embedded.config import AgentConfig, LocalNode
 from skerry.compute.engines.embedded.users import RunAs, can_reach, ensure_user
-from skerry.compute.engines.select import agent_of
+from skerry.compute.engines.select import serve, slurm_door
 from skerry.compute.engines.slurm.config import SlurmConfig
-from skerry.fleet.discover import cgroup_folders, discover
-from skerry.fleet.model import LOCAL_NODE, Machine
+from skerry.fleet.cgroups import cgroup_folders
+from skerry.fleet.discover import discover
+from skerry.fleet.local import numbered, shares
+from skerry.fleet.model import LOCAL_NODES, Machine
 from skerry.kernel.clock import SystemClock
 from skerry.runtime.settings import Settings
 
@@ -34,14 +38,20 @@ class AgentContext(Protocol):
     def lifeline_fd(self) -> int | None: ...
 
     @property
+    def virtual_nodes(self) -> int: ...
+
+    @property
     def stopping(self) -> asyncio.Event: ...
 
 
 async def run(context: AgentContext) -> None:
     """Serve until `stopping` is set, then end all tasks. Raises AgentRunning, NoSuchUser."""
     config = configure(context)
-    slurm = configure_slurm(context.settings, config) if context.settings.compute_engine == "slurm" else None
-    await agent_of(config, SystemClock(), slurm).run(context.stopping)
+    slurm = None
+    if context.settings.compute_engine == "slurm":
+        config = replace(config, nodes=(replace(config.nodes[0], name=SERVER_NODE),))
+        slurm = slurm_door_of(config), configure_slurm(context.settings, config)
+    await serve(config, SystemClock(), slurm, context.stopping)
 
 
 def configure(context: AgentContext) -> AgentConfig:
@@ -52,7 +62,7 @@ def configure(context: AgentContext) -> AgentConfig:
         state=settings.run / "agent",
         logs=settings.logs / "attempts",
         work=work_folder(settings.state, run_as, SHARED_STATE),
-        nodes=(local_node(discover()),),
+        nodes=local_nodes(discover(), context.virtual_nodes),
         allowed_uids=context.allowed_uids,
         run_as=run_as,
         lifeline_fd=context.lifeline_fd,
@@ -62,11 +72,12 @@ def configure(context: AgentContext) -> AgentConfig:
 
 def configure_slurm(settings: Settings, agent: AgentConfig) -> SlurmConfig:
     """Jobs belong to whom the agent runs as; their tasks to the user that tasks run as, who must be on all nodes."""
-    assert settings.slurm_shared is not None, "checked at the start"
+    mark = slurm_door_of(agent).mark  # not this machine's engine's own, which ends what carries its mark unknown to it
     return SlurmConfig(
-        mark=agent.mark,
+        mark=mark,
         state=agent.state / "slurm",
-        shared=settings.slurm_shared,
+        shared=settings.slurm_shared or own_folder(SHARED_STATE / f"slurm-{mark}"),
+        is_shared=settings.slurm_shared is not None,
         work=settings.slurm_work or SHARED_STATE / "slurm",
         partition=settings.slurm_partition,
         conf=settings.slurm_conf,
@@ -77,13 +88,29 @@ def configure_slurm(settings: Settings, agent: AgentConfig) -> SlurmConfig:
     )
 
 
-def local_node(machine: Machine) -> LocalNode:
-    return LocalNode(
-        name=LOCAL_NODE,
-        cores=machine.cores,
-        memory_bytes=machine.memory_bytes,
-        accelerators=tuple(accelerator.index for accelerator in machine.accelerators),
-        shared=not machine.gpus,
+def slurm_door_of(agent: AgentConfig) -> AgentConfig:
+    """Beside this machine's own, with a folder of its own."""
+    return replace(agent, socket=slurm_door(agent.socket), state=agent.state / "slurm-door", nodes=())
+
+
+def own_folder(folder: Path) -> Path:
+    """For orders and logs where all nodes are this machine: below it everything is closed to others."""
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    return folder
+
+
+def local_nodes(machine: Machine, nodes: int = 1) -> tuple[LocalNode, ...]:
+    """Virtual ones, which share cores and memory; the first is the machine itself where there are no others."""
+    return tuple(
+        LocalNode(
+            name=f"{LOCAL_NODES}{n}",
+            cores=machine.cores,
+            memory_bytes=machine.memory_bytes,
+            accelerators=tuple(accelerator.index for accelerator in numbered(own)),
+            shared=not machine.gpus,
+            gpus=tuple(accelerator.index for accelerator in own) if machine.gpus else (),
+        )
+        for n, own in enumerate(shares(machine, nodes), start=1)
     )
 
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from skerry.artifacts.files.sweeper import FileSweeper
 from skerry.artifacts.hub.client import Hub
 from skerry.artifacts.hub.fetcher import ModelFetcher
+from skerry.artifacts.volumes.reconciler import VolumeReconciler
 from skerry.capacity.admission.service import Admission
 from skerry.capacity.binding.reconciler import ReservationReconciler
 from skerry.capacity.binding.sweeper import SECONDS as SWEEP_SECONDS
@@ -23,10 +24,17 @@ from skerry.capacity.service.quotes import QUOTES_KEPT
 from skerry.compute.advance import Advance
 from skerry.compute.changes import Changes
 from skerry.compute.delivering import EngineDeliverer, ReservationNews
+from skerry.compute.engines.base import NodeState
+from skerry.compute.engines.slurm.serving import SlurmClient
+from skerry.compute.health.keeper import HealthKeeper, HealthNews
+from skerry.compute.instances.reconciler import InstanceReconciler
 from skerry.compute.reconciler import WorkloadReconciler
+from skerry.compute.setting_aside import SettingAside
+from skerry.compute.spending import Spending
 from skerry.compute.watching import EngineWatcher, Evictions, Sweeper
 from skerry.db.database import Database, Tx
 from skerry.db.notify import WORK, Listener
+from skerry.fleet.cluster import ClusterNode
 from skerry.inference.batches.reconciler import BatchReconciler
 from skerry.inference.batches.runner import BatchRunner
 from skerry.inference.batches.sending import HttpSender
@@ -38,13 +46,15 @@ from skerry.kernel.errors import Unavailable
 from skerry.kernel.ids import ProjectId
 from skerry.metering.roller import Roller
 from skerry.runtime import telemetry
-from skerry.runtime.outbox import Dispatcher
+from skerry.runtime.outbox import Dispatcher, Handler, Message
 from skerry.runtime.reconciler import Loop, Reconciler, Wakes
 from skerry.server.compose import Services, build
 from skerry.server.context import RoleContext
+from skerry.training.reconciler import JobReconciler
 
 ROLE = "controller"
 HOUSE_SECONDS = 600.0
+FIRST_NODES_SECONDS = 0.5
 RETURN_SECONDS = 5.0
 """Between looks for nodes that were out of service until a moment that has come."""
 
@@ -75,11 +85,15 @@ async def run(context: RoleContext) -> None:
             listener.run(),
             Roller(services.metering).run(context.stopping),
             services.billing.settling.run(),
-            EngineWatcher(db, services.clock, services.engine).run(),
-            Sweeper(db, services.engine).run(),
+            *(EngineWatcher(db, services.clock, engine).run() for engine in services.compute.engines.values()),
+            *(Sweeper(db, engine).run() for engine in services.compute.engines.values()),
+            first_nodes(services),
             Evictions(db, services.clock, services.compute, admission_of(services)).run(),
+            spending_of(services).run(),
+            HealthKeeper(services.node_health, services.compute.engines, admission_of(services)).run(),
             FileSweeper(services.files).run(),
             FleetWatcher(db, services.clock).run(),
+            setting_aside_of(services).run(),
             batch_runner(services, wakes, observe).run(),
             _repeat(lambda: _keep_house(services), HOUSE_SECONDS),
             _repeat(services.fleet.upkeep.bring_back, RETURN_SECONDS),
@@ -114,9 +128,13 @@ def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # 
         random.Random(),
         admission=admission_of(services),
         jurisdictions=lambda tx, project: _jurisdictions(services, tx, project),
+        isolation=services.nodes.isolation,
     )
-    workloads = WorkloadReconciler(services.db, services.clock, services.keyring, services.compute.engines, advance)
-    endpoints = EndpointReconciler(services.inference, services.compute, HttpProber())
+    engines = services.compute.engines
+    workloads = WorkloadReconciler(
+        services.db, services.clock, services.keyring, engines, advance, services.nodes.contexts
+    )
+    endpoints = EndpointReconciler(services.inference, services.compute, HttpProber(), services.fleet.being_emptied)
     batches = BatchReconciler(services.batches)
     settings = services.settings
     fetcher = ModelFetcher(
@@ -134,14 +152,24 @@ def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # 
         services.events,
         services.outbox,
         services.metering,
-        EngineDeliverer(services.compute.engines),
+        EngineDeliverer(services.compute.engines, setting_aside_of(services)),
         lead=timedelta(seconds=settings.bind_lead_seconds),
         notice=timedelta(seconds=settings.spot_notice_seconds),
         settlement=services.billing.reserved,
     )
     told = ReservationNews(services.db, services.clock).changed
     outbox = Dispatcher(
-        services.db, services.clock, {"workload": services.inference.workload_changed, "reservation": told}
+        services.db,
+        services.clock,
+        {
+            "workload": _each(
+                services.inference.workload_changed,
+                services.training.jobs.workload_changed,
+                services.machines.instances.workload_changed,
+                HealthNews(services.node_health).changed,
+            ),
+            "reservation": told,
+        },
     )
     every: list[tuple[Reconciler[Any, Any], float]] = [
         (workloads, 1.0),
@@ -149,12 +177,21 @@ def loops(services: Services, wakes: Wakes, observe: Observe) -> list[Loop]:  # 
         (outbox, 1.0),
         (reservations, 1.0),
         (batches, 2.0),
+        (JobReconciler(services.training.jobs), 2.0),
+        (InstanceReconciler(services.machines.instances), 2.0),
+        (VolumeReconciler(services.machines.volumes, services.machines.wiper), 5.0),
         (fetcher, 5.0),
     ]
     return [
         Loop(reconciler, wake=wakes.event(reconciler.kind), poll_seconds=seconds, observe=observe)
         for reconciler, seconds in every
     ]
+
+
+def spending_of(services: Services) -> Spending:
+    """Keeps what runs by the second to its limits."""
+    changes = Changes(services.events, services.outbox)
+    return Spending(services.db, services.clock, services.compute, changes, services.billing.running)
 
 
 def admission_of(services: Services) -> Admission:
@@ -168,8 +205,43 @@ def admission_of(services: Services) -> Admission:
     )
 
 
+async def first_nodes(services: Services) -> None:
+    """A Slurm's nodes become those of an empty fleet, as soon as it answers. Then there is nothing more to do."""
+    while services.settings.compute_engine == SlurmClient.name:
+        try:
+            if found := await services.engine.nodes():
+                async with services.db.transaction() as tx:
+                    await services.fleet.discover_cluster(tx, [cluster_node(node) for node in found])
+                break
+        except Unavailable:
+            pass  # `/readyz` says so
+        await asyncio.sleep(FIRST_NODES_SECONDS)
+    await asyncio.Event().wait()
+
+
+def cluster_node(node: NodeState) -> ClusterNode:
+    """GPUs of which the engine knows no type are `gpu`."""
+    kind = "" if node.shared else node.accelerator or "gpu"
+    return ClusterNode(node.name, node.cores, node.memory_bytes, len(node.accelerators), kind)
+
+
+def setting_aside_of(services: Services) -> SettingAside:
+    """What is sold is kept free of others' work where an engine has such."""
+    return SettingAside(services.db, services.fleet, services.capacity.deliveries, services.compute.engines)
+
+
 async def _jurisdictions(services: Services, tx: Tx, project: ProjectId) -> Sequence[str]:
     return (await services.identity.project(tx, project)).jurisdictions
+
+
+def _each(*handlers: Handler) -> Handler:
+    """Every product looks whether a message is about something of its own."""
+
+    async def handle(message: Message) -> None:
+        for handler in handlers:
+            await handler(message)
+
+    return handle
 
 
 def batch_runner(services: Services, wakes: Wakes, observe: Observe) -> BatchRunner:
@@ -186,9 +258,11 @@ def batch_runner(services: Services, wakes: Wakes, observe: Observe) -> BatchRun
 async def _keep_house(services: Services) -> None:
     await services.requests.keep_house()
     await services.fleet.upkeep.keep_house()
+    await services.node_health.keep_house()
     async with services.db.transaction() as tx:
         await services.billing.balances.keep_house(tx)
         await services.inference.keep_house(tx)
+        await services.training.jobs.keep_house(tx)
         await services.capacity.quotes.forget(tx)
         await services.capacity.changes.forget(tx, services.clock.now() - QUOTES_KEPT)
 

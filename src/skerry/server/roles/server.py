@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from skerry.capacity.loading import load
+from skerry.compute.instances.admitting import AdmitNow, admit_now
 from skerry.db.database import Database
 from skerry.db.notify import CAPACITY, EVENTS, FLEET, Listener
 from skerry.runtime import telemetry
@@ -25,7 +26,7 @@ from skerry.runtime.secrets import Keyring
 from skerry.runtime.settings import Settings
 from skerry.server import pages
 from skerry.server.app import create_app
-from skerry.server.compose import build
+from skerry.server.compose import Services, build
 from skerry.server.context import RoleContext
 from skerry.server.openapi import document
 from skerry.server.telemetry import ServerMetrics
@@ -60,6 +61,7 @@ async def run(context: RoleContext) -> None:
     settings = context.settings
     db = Database(context.database_url, name="skerry-server")
     services = build(settings, db, context.keyring)
+    services.machines.instances.admit_by(admits(services))
     metrics = ServerMetrics()
     server = _Server(_config(create_app(services, settings, metrics)))
     listener = Listener(db.url, [EVENTS], services.feed.hear, services.feed.missed, name="skerry-server-events")
@@ -84,6 +86,12 @@ async def run(context: RoleContext) -> None:
         page.close()
         telemetry.socket_path(settings.run, ROLE, os.getpid()).unlink(missing_ok=True)
         await db.close()
+
+
+def admits(services: Services) -> AdmitNow:
+    """Who says at once whether there is capacity for an instance."""
+    own = services
+    return admit_now(own.settings, own.compute, own.events, own.outbox, own.fleet, own.identity)
 
 
 class _Server(uvicorn.Server):

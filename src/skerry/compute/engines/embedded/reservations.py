@@ -33,7 +33,7 @@ class Reservations:
         if not wanted.nodes or wanted.end <= max(wanted.start, self._clock.now()):
             raise ReservationRefused("A reservation has at least one node, and an end that is after its start and now.")
         for one in self.all():
-            if one.name == wanted.name and not _same(one, wanted):
+            if one.name == wanted.name and not wanted.amend and not _same(one, wanted):
                 raise ReservationRefused(f"Reservation {one.name} has other nodes or another window.")
             if one.name != wanted.name and _overlap(one, wanted):
                 raise ReservationRefused(f"Reservation {one.name} has some of these nodes then.")

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from skerry.compute.engines.base import GangSpec, Limits
+from skerry.compute.engines.embedded import rules
 from skerry.compute.engines.embedded.cgroups import Group
 from skerry.compute.engines.embedded.processes import ATTEMPT_MARK, ENGINE_MARK, RANK_MARK
 from skerry.compute.engines.embedded.users import RunAs
@@ -18,6 +19,7 @@ from skerry.compute.model import Drop
 
 REPORT: Final = "report.json"
 _FILES: Final = "files"
+_LOOPBACK: Final = "127.0.0.1"
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPEN_FILES: Final = 16_384
 # SIGXCPU comes at the limit, SIGKILL to who ignores it this much later.
@@ -40,6 +42,8 @@ class Launch:
     run_as: RunAs | None
     group: Group | None
     lifeline: int | None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Of nodes, where gangs reach each other. One that is not named is this host."""
 
 
 def start(launch: Launch) -> subprocess.Popen[bytes]:
@@ -73,7 +77,7 @@ def prepare(launch: Launch) -> None:
         with os.fdopen(fd, "w") as file:
             file.write(content)
         made.append(path)
-    if launch.run_as is not None:
+    if launch.run_as is not None and launch.gang.drop is not Drop.NEVER:
         for path in made:
             os.chown(path, launch.run_as.uid, launch.run_as.gid, follow_symlinks=False)
 
@@ -92,6 +96,7 @@ def environment(launch: Launch) -> dict[str, str]:
         "SKERRY_TASKS": str(launch.gang.tasks),
         "SKERRY_REPORT": str(launch.work / REPORT),
         "SKERRY_FILES": str(launch.work / _FILES),
+        **places(launch),
     }
     if launch.run_as is not None and launch.gang.drop is Drop.BY_PROGRAM:
         fixed["SKERRY_RUN_AS"] = f"{launch.run_as.uid}:{launch.run_as.gid}"
@@ -100,6 +105,21 @@ def environment(launch: Launch) -> dict[str, str]:
     if launch.devices is not None:
         fixed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, launch.devices))
     return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(launch.work), **launch.gang.env, **fixed}
+
+
+def places(launch: Launch) -> dict[str, str]:
+    """What a rank is told of its gang's nodes, all lists in the order of placements."""
+    names = list(dict.fromkeys(placement.node for placement in launch.gang.placements))
+    node, devices = rules.ranks(launch.gang)[launch.rank]
+    devices = devices if launch.devices is None else launch.devices
+    return {
+        "SKERRY_NODES": str(len(names)),
+        "SKERRY_NODE_RANK": str(names.index(node)),
+        "SKERRY_NODE_NAME": node,
+        "SKERRY_NODE_NAMES": ",".join(names),
+        "SKERRY_NODE_ADDRESSES": ",".join(launch.addresses.get(name, _LOOPBACK) for name in names),
+        "SKERRY_DEVICES": ",".join(map(str, devices)),
+    }
 
 
 def resource_limits(limits: Limits, *, count_processes: bool) -> Mapping[int, tuple[int, int]]:

@@ -24,7 +24,7 @@ class Starter:
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._shared = {node.name: node.shared for node in roster.config.nodes}
+        self._nodes = {node.name: node for node in roster.config.nodes}
         self._log = structlog.get_logger(LOGGER)
 
     def start(self, spec: GangSpec) -> Gang:
@@ -34,7 +34,8 @@ class Starter:
         for rank, (node, devices) in enumerate(rules.ranks(spec)):
             task = gang.tasks[rank]
             try:
-                self._start_rank(gang, task, spec, None if self._shared[node] else devices)
+                local = self._nodes[node]
+                self._start_rank(gang, task, spec, None if local.shared else local.on_machine(devices))
             except OSError as error:
                 self._log.warning("task_not_started", attempt=spec.attempt, rank=rank, error=str(error))
                 task.finish(ending.never_started(self._roster.clock.now(), error, spec.command[0]))

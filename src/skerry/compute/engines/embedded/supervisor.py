@@ -33,6 +33,8 @@ from skerry.compute.engines.embedded.recovery import Recovery
 from skerry.compute.engines.embedded.reservations import Reservations
 from skerry.compute.engines.embedded.roster import Roster
 from skerry.compute.engines.embedded.starting import Starter
+from skerry.compute.health.readings import GpuWatch
+from skerry.compute.task import sandbox
 from skerry.kernel.clock import Clock
 from skerry.kernel.ids import AttemptId
 
@@ -58,11 +60,15 @@ class Supervisor:
         self._drained = self._roster.state.drained()
         self._reservations = Reservations(self._roster.state, clock)
         self._stopping = False
+        self._isolates = not sandbox.probe()
+        self._gpus = GpuWatch()
+        self._gpus.start()
 
     async def capabilities(self) -> Capabilities:
         controllers = self._roster.cgroups.controllers
         return Capabilities(
             engine=ENGINE,
+            isolation=self._isolates,
             memory_limit="memory" in controllers,
             process_limit="pids" in controllers,
             drain=True,
@@ -80,6 +86,7 @@ class Supervisor:
                 accelerators=node.accelerators,
                 shared=node.shared,
                 reason=self._drained.get(node.name, ""),
+                signals=self._gpus.read(),
             )
             for node in self._nodes.values()
         )

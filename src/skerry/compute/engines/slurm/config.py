@@ -1,7 +1,7 @@
 """What a Slurm engine is set up with."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,8 @@ class SlurmConfig:
     """The engine's own records. Only one engine may have them."""
     shared: Path
     """A folder that engine and nodes see under the same path: orders, ranks and logs of attempts."""
+    is_shared: bool = field(default=True, kw_only=True)
+    """False: `shared` is this machine's alone, and so all nodes have to be this machine."""
     work: Path
     """On each node: where tasks work; the user they run as must be able to pass through its parents."""
     partition: str
@@ -46,3 +48,8 @@ class SlurmConfig:
     fence_seconds: float = 30.0
     log_bytes: int = 8 << 20
     log_parts: int = 4
+
+    @property
+    def prefix(self) -> str:
+        """Of the names of jobs and reservations."""
+        return f"skerry-{self.mark}-"

@@ -34,10 +34,11 @@ from skerry.compute.engines.embedded import rules
 from skerry.compute.engines.embedded.feed import ChangeFeed
 from skerry.compute.engines.embedded.records import is_attempt_id
 from skerry.compute.engines.slurm import states
+from skerry.compute.engines.slurm.accounting import Accounting
 from skerry.compute.engines.slurm.cli import SlurmCli
 from skerry.compute.engines.slurm.config import SlurmConfig
 from skerry.compute.engines.slurm.estate import Estate
-from skerry.compute.engines.slurm.jobs import Jobs
+from skerry.compute.engines.slurm.jobs import Jobs, inside
 from skerry.compute.engines.slurm.layout import AttemptFolder, Order, Stop
 from skerry.compute.engines.slurm.ledger import JobRecord, Ledger
 from skerry.compute.engines.slurm.sightings import Sightings
@@ -65,6 +66,7 @@ class SlurmEngine:
         self._jobs = Jobs(config, cli)
         self._estate = Estate(config, cli)
         self._sightings = Sightings(config, clock)
+        self._accounting = Accounting(cli)
         self._feed = ChangeFeed()
         self._submitting: dict[AttemptId, asyncio.Lock] = {}
         self._shown: dict[AttemptId, GangState] = {}
@@ -85,7 +87,8 @@ class SlurmEngine:
             if record is not None and (record.job is not None or not record.live or record.cancelled_at is not None):
                 return states.ref(record)
             rules.require_sound(gang)
-            record = await self._hand_over(gang, await self._require_nodes(gang))
+            nodes, reservations = await asyncio.gather(self._require_nodes(gang), self._estate.reservations())
+            record = await self._hand_over(inside(gang, reservations), nodes)
         self._submitting.pop(gang.attempt, None)
         self._feed.publish(gang.attempt)
         return states.ref(record)
@@ -101,6 +104,7 @@ class SlurmEngine:
             mark=config.mark,
             work=str(config.work),
             shared={name: node.shared for name, node in nodes.items()},
+            addresses={name: node.address for name, node in nodes.items()},
             run_as=config.run_as,
             cgroups=config.cgroups,
             log_bytes=config.log_bytes,
@@ -256,6 +260,8 @@ class SlurmEngine:
             if snapshot is not None:
                 record.job = folder.claimed_by() or record.job or snapshot.find(record.attempt)
             seen = self._sightings.of(record, snapshot, folder)
+            if record.job is not None and states.is_untold(seen):
+                seen = states.told_by(seen, await self._accounting.end_of(record.job))
             state = states.gang_state(seen)
             found[record.attempt] = state
             await self._act(record, seen, state)

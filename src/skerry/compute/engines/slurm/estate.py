@@ -16,7 +16,7 @@ from skerry.compute.engines.base import (
     NotFenced,
     ReservationRefused,
 )
-from skerry.compute.engines.slurm import parsing, probe
+from skerry.compute.engines.slurm import parsing, probe, setup
 from skerry.compute.engines.slurm.cli import SlurmCli, SlurmError
 from skerry.compute.engines.slurm.config import SlurmConfig
 from skerry.compute.engines.slurm.node import end_marked
@@ -24,6 +24,7 @@ from skerry.kernel.ids import AttemptId
 
 _SWEEP_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.05
+_FRESH_SECONDS: Final = 5.0
 
 
 class Estate:
@@ -32,24 +33,38 @@ class Estate:
     def __init__(self, config: SlurmConfig, cli: SlurmCli) -> None:
         self._config = config
         self._cli = cli
+        self._here = config.one_host
+        self._looking = asyncio.Lock()
+        self._known: tuple[float, Capabilities] | None = None
 
     async def capabilities(self, engine: str) -> Capabilities:
-        """What all nodes can that have joined (`probe.py`)."""
+        """What all nodes can that have joined (`probe.py`), and what is wrong with the set-up. A few seconds old."""
+        async with self._looking:
+            if self._known is None or monotonic() - self._known[0] > _FRESH_SECONDS:
+                self._known = monotonic(), await self._capabilities(engine)
+        return self._known[1]
+
+    async def _capabilities(self, engine: str) -> Capabilities:
         found = probe.read_all(self._config.shared)
+        text, nodes = await asyncio.gather(self._cli.run("scontrol", "show", "config"), self.nodes())
+        wrong = setup.problems(setup.settings_of(text), nodes, self._config.partition, shared=self._config.is_shared)
         return Capabilities(
             engine=engine,
+            isolation=bool(found) and all(one.isolation for one in found),
             memory_limit=bool(found) and all(one.memory for one in found),
             process_limit=bool(found) and all(one.processes for one in found),
             drain=True,
             reserve=True,
-            fence=self._config.one_host or bool(self._config.fence_command),
+            sets_aside=True,
+            fence=self._here or bool(self._config.fence_command),
+            problems=wrong,
         )
 
     async def nodes(self) -> Sequence[NodeState]:
-        text = await self._cli.run(
-            "sinfo", "--noheader", "--Node", "--partition", self._config.partition, "--format", parsing.SINFO_FORMAT
-        )
-        return parsing.nodes(text)
+        text = await self._cli.run("sinfo", "--noheader", "--Node", "--format", parsing.SINFO_FORMAT)
+        found = parsing.nodes(text, self._config.partition)
+        self._here = self._config.one_host or all(setup.is_here(node.address) for node in found)
+        return found
 
     async def drain(self, node: str, reason: str) -> None:
         await self._require(node)
@@ -59,7 +74,12 @@ class Estate:
     async def resume(self, node: str) -> None:
         if (await self._require(node)).condition is NodeCondition.READY:
             return
-        await self._cli.run("scontrol", "update", f"nodename={node}", "state=resume")
+        try:
+            await self._cli.run("scontrol", "update", f"nodename={node}", "state=resume")
+        except SlurmError:
+            # Its daemon has come back meanwhile, and Slurm has taken it back by itself.
+            if (await self._require(node)).condition is not NodeCondition.READY:
+                raise
         end = monotonic() + self._config.call_seconds
         while not await self.answers(node) and monotonic() < end:  # it counts as silent until its daemon has answered
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -69,8 +89,14 @@ class Estate:
         return (await self._require(node)).condition is not NodeCondition.DOWN
 
     async def reservations(self) -> Sequence[NodeReservation]:
+        """This installation's."""
         text = await self._cli.run("scontrol", "show", "reservation", "--oneliner")
-        return parsing.reservations(text)
+        prefix = self._config.prefix
+        return [
+            replace(one, name=one.name.removeprefix(prefix))
+            for one in parsing.reservations(text)
+            if one.name.startswith(prefix)
+        ]
 
     async def reserve(self, reservation: NodeReservation) -> None:
         wanted = replace(reservation, nodes=tuple(sorted(set(reservation.nodes))))
@@ -85,6 +111,9 @@ class Estate:
             made = await self._find(wanted.name)
             if made is not None and not _same(made, wanted):
                 await self.release(wanted.name)
+        elif wanted.amend and not _same(made, wanted):
+            await self._amend(made, wanted)
+            made = await self._find(wanted.name)
         if made is None or not _same(made, wanted):
             had = "nothing" if made is None else f"{', '.join(made.nodes)} from {made.start} to {made.end}"
             raise ReservationRefused(f"Reservation {wanted.name} has {had}, which is not what was asked for.")
@@ -93,7 +122,7 @@ class Estate:
         end = monotonic() + self._config.call_seconds
         while await self._find(name) is not None:
             try:
-                await self._cli.run("scontrol", "delete", f"ReservationName={name}")
+                await self._cli.run("scontrol", "delete", f"ReservationName={self._config.prefix}{name}")
             except SlurmError as error:
                 # Jobs that have ended count as there until Slurm has cleared up after them.
                 if monotonic() > end or "in use" not in error.detail:
@@ -107,7 +136,7 @@ class Estate:
         """
         if self._config.fence_command:
             return await self._run_fence(node)
-        if not self._config.one_host:
+        if not self._here:
             return False
         end = monotonic() + _SWEEP_SECONDS
         while True:
@@ -136,15 +165,30 @@ class Estate:
 
     async def _create(self, wanted: NodeReservation) -> None:
         options = {
-            "ReservationName": wanted.name,
+            "ReservationName": self._config.prefix + wanted.name,
             "Nodes": ",".join(wanted.nodes),
             "StartTime": "now" if wanted.start <= datetime.now(UTC) else _local(wanted.start),
             "EndTime": _local(wanted.end),
             "Users": self._config.submit_user,
-            "PartitionName": self._config.partition,
-            "Flags": "IGNORE_JOBS",  # what runs there now: whether it may is our calendar's affair
+            **({"PartitionName": self._config.partition} if self._config.partition else {}),
+            # What runs there now, and what of ours begins before it or lasts longer, is our calendar's affair: it is
+            # made to keep others out.
+            "Flags": "IGNORE_JOBS,FLEX",
         }
         await self._cli.run("scontrol", "create", *(f"{name}={value}" for name, value in options.items()))
+
+    async def _amend(self, made: NodeReservation, wanted: NodeReservation) -> None:
+        options = {
+            "ReservationName": self._config.prefix + wanted.name,
+            "Nodes": ",".join(wanted.nodes),
+            "EndTime": _local(wanted.end),
+        }
+        if made.start > datetime.now(UTC):
+            options["StartTime"] = "now" if wanted.start <= datetime.now(UTC) else _local(wanted.start)
+        try:
+            await self._cli.run("scontrol", "update", *(f"{name}={value}" for name, value in options.items()))
+        except SlurmError as error:
+            raise ReservationRefused(error.detail) from error
 
     async def _find(self, name: str) -> NodeReservation | None:
         return next((one for one in await self.reservations() if one.name == name), None)

@@ -2,13 +2,21 @@
 
 import asyncio
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from skerry.compute.engines.base import BadGang, EngineRefused, GangSpec, NodeNotReady, NodeState, ReservationRefused
+from skerry.compute.engines.base import (
+    BadGang,
+    EngineRefused,
+    GangSpec,
+    NodeNotReady,
+    NodeReservation,
+    NodeState,
+    ReservationRefused,
+)
 from skerry.compute.engines.slurm import parsing
 from skerry.compute.engines.slurm.cli import SlurmCli, SlurmError
 from skerry.compute.engines.slurm.config import SlurmConfig
@@ -20,6 +28,8 @@ _RUNNER_MEGABYTES: Final = 128
 _MARGIN_SECONDS: Final = 300
 """After `max_seconds` we end it ourselves; Slurm's time limit is for when we cannot."""
 _STALE_SECONDS: Final = 0.1
+_SOLD: Final = "res_"
+"""What is set aside for a reservation of Skerry's has its id as name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class Jobs:
     def __init__(self, config: SlurmConfig, cli: SlurmCli) -> None:
         self._config = config
         self._cli = cli
-        self._prefix = f"skerry-{config.mark}-"
+        self._prefix = config.prefix
         self._submitted: dict[int, float] = {}
         self._looking = asyncio.Lock()
         self._last: Snapshot | None = None
@@ -103,7 +113,7 @@ class Jobs:
         cores, megabytes, gpus = _shares(gang, nodes)
         options = {
             "job-name": self._prefix + gang.attempt,
-            "partition": self._config.partition,
+            **({"partition": self._config.partition} if self._config.partition else {}),
             "nodelist": ",".join(nodes),
             "nodes": str(len(nodes)),
             "ntasks-per-node": "1",
@@ -118,7 +128,7 @@ class Jobs:
         if gpus:
             options["gpus-per-node"] = str(gpus)
         if gang.reservation is not None:
-            options["reservation"] = gang.reservation
+            options["reservation"] = self._prefix + gang.reservation
         if gang.max_seconds is not None:
             seconds = gang.max_seconds + gang.grace_seconds + _MARGIN_SECONDS
             options["time"] = str(-(-int(seconds) // 60))
@@ -134,6 +144,19 @@ class Jobs:
             srun = ["srun", "--ntasks-per-node=1", f"--cpus-per-task={cores}", "--kill-on-bad-exit=0", "--wait=0"]
             on_node = f"trap : TERM; {shlex.join([*srun, '/bin/sh', '-c', on_node])}"
         return f"#!/bin/sh\n{on_node}\n"
+
+
+def inside(gang: GangSpec, reservations: Sequence[NodeReservation]) -> GangSpec:
+    """With the reservation that its nodes are set aside by for one of Skerry's: work that capacity lets run there, the
+    holder's or lent out, is kept out by it no more than its holder's is. Raises NodeNotReady.
+    """
+    if gang.reservation is not None:
+        return gang
+    nodes = {placement.node for placement in gang.placements}
+    around = sorted(one.name for one in reservations if one.name.startswith(_SOLD) and nodes & set(one.nodes))
+    if len(around) > 1:
+        raise NodeNotReady(f"Its nodes are set aside by more than one reservation ({', '.join(around)}).")
+    return replace(gang, reservation=around[0]) if around else gang
 
 
 def _shares(gang: GangSpec, nodes: Mapping[str, NodeState]) -> tuple[int, int, int]:

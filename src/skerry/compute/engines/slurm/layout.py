@@ -7,7 +7,7 @@ readable for its owner alone, and goes when the attempt has ended.
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -28,12 +28,13 @@ _KEPT: Final = frozenset({_LOGS})
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the nodes are to do. `shared`: by node, whether its accelerators are cores."""
+    """What the nodes are to do. By node: whether its accelerators are cores (`shared`), where others reach it."""
 
     gang: GangSpec
     mark: str
     work: str
     shared: Mapping[str, bool]
+    addresses: Mapping[str, str] = field(default_factory=dict)
     run_as: RunAs | None = None
     cgroups: bool = True
     log_bytes: int = 8 << 20

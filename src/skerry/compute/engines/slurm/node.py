@@ -23,7 +23,7 @@ from skerry.compute.engines.embedded.records import GangRecord, RankRecord
 from skerry.compute.engines.embedded.task import Task
 from skerry.compute.engines.slurm.layout import AttemptFolder, Order, Stop
 from skerry.compute.model import Outcome
-from skerry.fleet.discover import cgroup_folders
+from skerry.fleet.cgroups import cgroup_folders
 from skerry.kernel.clock import SystemClock
 
 _TICK_SECONDS: Final = 0.05
@@ -128,7 +128,7 @@ class Runner:
     def _start(self) -> None:
         if self._order.cgroups:
             self._cgroups = Cgroups.detect(own_groups(), group_name(self._order, self._node))
-        Path(self._order.work).mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_work(Path(self._order.work))
         for task in self._gang.tasks.values():
             self._folder.save_rank(task.record)
         for rank, task in self._gang.tasks.items():
@@ -157,6 +157,7 @@ class Runner:
                 run_as=order.run_as,
                 group=task.record.group,
                 lifeline=None,
+                addresses=order.addresses,
             )
             spawn.prepare(launch)
             task.start(launch)
@@ -270,6 +271,17 @@ class Runner:
             async with asyncio.timeout(_SIGNALS_APART_SECONDS):
                 await self._told.wait()
         return self._told.is_set()
+
+
+def make_work(folder: Path) -> None:
+    """Where tasks work. Whoever they run as passes through it and through what is made above it, whatever our umask;
+    what is there already stays as it is.
+    """
+    for path in (*reversed(folder.parents), folder):
+        if not path.exists():
+            with suppress(FileExistsError):  # another attempt's runner was faster
+                path.mkdir(mode=0o711)
+            path.chmod(0o711)
 
 
 def own_groups() -> dict[str, tuple[Path, Path]]:

@@ -9,9 +9,9 @@ from typing import Final
 from skerry.compute.engines.base import NodeCondition, NodeReservation, NodeState
 
 SQUEUE_FORMAT: Final = "%i|%T|%j|%r"
-SINFO_FORMAT: Final = "%N|%T|%c|%m|%G|%E"
+SINFO_FORMAT: Final = "%P|%N|%T|%c|%m|%o|%G|%E"
 _MEGABYTE: Final = 1 << 20
-_GPUS: Final = re.compile(r"(?:^|,)gpu(?::[^:,(]+)?:(\d+)")
+_GPUS: Final = re.compile(r"(?:^|,)gpu(?::([^:,(]+))?:(\d+)")
 _READY: Final = frozenset({"idle", "mixed", "allocated", "completing", "reserved", "planned"})
 _DRAINED: Final = frozenset({"drained", "draining"})
 _OVER: Final = frozenset(
@@ -52,15 +52,21 @@ def jobs(text: str) -> Sequence[Job]:
     return found
 
 
-def nodes(text: str) -> Sequence[NodeState]:
-    """Of `sinfo -h -N -o SINFO_FORMAT`, each node once. Without GPUs its accelerators are its cores."""
+def nodes(text: str, partition: str = "") -> Sequence[NodeState]:
+    """Of `sinfo -h -N -o SINFO_FORMAT`: those of this partition, or of the default one (`main*`).
+
+    Without GPUs a node's accelerators are its cores.
+    """
     found: dict[str, NodeState] = {}
     for line in text.splitlines():
-        fields = line.strip().split("|", 5)
-        if len(fields) != 6:
+        within, _, rest = line.strip().partition("|")
+        fields = rest.split("|", 6)
+        if len(fields) != 7 or not (within.rstrip("*") == partition if partition else within.endswith("*")):
             continue
-        name, state, cores, memory, gres, reason = fields
-        gpus = sum(int(count) for count in _GPUS.findall(gres))
+        name, state, cores, memory, address, gres, reason = fields
+        gres = re.sub(r"\([^)]*\)", "", gres)  # sockets, which have commas in them
+        kinds = _GPUS.findall(gres)
+        gpus = sum(int(count) for _, count in kinds)
         condition = _condition(state)
         found[name] = NodeState(
             name=name,
@@ -70,6 +76,8 @@ def nodes(text: str) -> Sequence[NodeState]:
             accelerators=tuple(range(gpus or int(cores.rstrip("+")))),
             shared=not gpus,
             reason="" if condition is NodeCondition.READY else _reason(state, reason),
+            address=address,
+            accelerator="+".join(sorted({kind for kind, count in kinds if kind and int(count)})),
         )
     return list(found.values())
 

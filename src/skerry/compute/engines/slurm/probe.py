@@ -9,18 +9,21 @@ from typing import Final
 import msgspec
 
 from skerry.compute.engines.embedded.cgroups import Cgroups
-from skerry.fleet.discover import cgroup_folders
+from skerry.compute.task import sandbox
+from skerry.fleet.cgroups import cgroup_folders
 
 _FOLDER: Final = "nodes"
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`memory` and `processes`: whether a task's can be limited there, by control groups."""
+    """`memory` and `processes`: whether a task's can be limited there, by control groups. `isolation`: whether the
+    sandbox of `compute/task` works."""
 
     node: str
     memory: bool
     processes: bool
+    isolation: bool = False
 
 
 def look(node: str) -> Probe:
@@ -28,7 +31,8 @@ def look(node: str) -> Probe:
     folders = {name: (found.mount, found.own) for name, found in cgroup_folders().items()}
     groups = Cgroups.detect(folders, f"probe-{node}-{os.getpid()}")
     try:
-        return Probe(node, "memory" in groups.controllers, "pids" in groups.controllers)
+        isolation = not sandbox.probe()
+        return Probe(node, "memory" in groups.controllers, "pids" in groups.controllers, isolation)
     finally:
         groups.close()
 

@@ -8,6 +8,7 @@ from typing import Final
 from skerry.compute.engines.base import EndCause, GangState, GangStatus, RankEnd, RankState
 from skerry.compute.engines.embedded.ending import decisive
 from skerry.compute.engines.embedded.records import RankRecord
+from skerry.compute.engines.slurm.accounting import Accounted
 from skerry.compute.engines.slurm.ledger import JobRecord
 from skerry.compute.engines.slurm.parsing import Job
 from skerry.compute.model import Outcome
@@ -79,6 +80,21 @@ def is_lost(seen: Sight) -> bool:
     return (seen.job is None or seen.job.over) and seen.alive
 
 
+def is_untold(seen: Sight) -> bool:
+    """It is over, and how and when not all of its nodes have said."""
+    if not seen.record.places or not is_over(seen):
+        return False
+    ends = [found.end for found in seen.ranks.values() if found.end is not None]
+    return len(ends) < len(seen.record.places) or any(end.cause is EndCause.ENGINE_STOPPED for end in ends)
+
+
+def told_by(seen: Sight, books: Accounted | None) -> Sight:
+    """As Slurm's accounting has it, which knows the end to the second, and jobs that `squeue` has forgotten."""
+    if books is None or books.end is None:
+        return seen
+    return replace(seen, job=replace(books.job, reason=seen.job.reason if seen.job else ""), at=min(seen.at, books.end))
+
+
 def _status(seen: Sight, some_ended: bool) -> GangStatus:
     if seen.record.cancelled_at is not None or some_ended or is_lost(seen):
         return GangStatus.STOPPING
@@ -134,7 +150,7 @@ def _rank(seen: Sight, rank: int, end: RankEnd | None) -> RankState:
 
 def _reason(seen: Sight) -> str:
     if seen.job is None:
-        return "It is not known yet whether Slurm has it."
+        return "It is not known yet whether Slurm has it"
     if seen.job.queued:
-        return f"Slurm has it in its queue: {seen.job.reason or 'Priority'}."
-    return "Its nodes are starting it."
+        return f"Slurm has it in its queue: {seen.job.reason or 'Priority'}"
+    return "Its nodes are starting it"

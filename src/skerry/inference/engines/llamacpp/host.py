@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import xllamacpp
 
 from skerry.db.osuser import OsUser
+from skerry.inference.engines.address import HERE, Listening, listening
 from skerry.inference.engines.llamacpp.config import CONFIG_VARIABLE, KEY_FILE, HostConfig
 from skerry.inference.engines.llamacpp.machine import Machine, this_machine
 from skerry.runtime.privileges import drop_to
@@ -53,6 +54,7 @@ class Surroundings:
     report: Path
     run_as: OsUser | None
     lifeline: int | None
+    where: Listening = HERE
 
 
 Prepare = Callable[[HostConfig], Callable[[], str]]
@@ -70,7 +72,7 @@ def main(prepare: Prepare | None = None) -> int:
         if around.lifeline is not None:
             threading.Thread(target=_end_with, args=(around.lifeline,), daemon=True).start()
         around = replace(around, config=fitted(around.config, this_machine()))
-        server = start_server(around.config, model_path(), around.key)
+        server = start_server(around.config, model_path(), around.key, around.where.bind)
         return serve(server, around)
     except (CannotStart, OSError, ValueError, TypeError, KeyError) as error:
         print(f"skerry: the replica cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
@@ -87,6 +89,7 @@ def surroundings(environ: dict[str, str]) -> Surroundings:
         report=Path(environ["SKERRY_REPORT"]),
         run_as=_user(run_as) if run_as and os.geteuid() == 0 else None,
         lifeline=int(lifeline) if lifeline else None,
+        where=listening(environ),
     )
 
 
@@ -133,13 +136,13 @@ def loadable_path(model: str, descriptor: int) -> str:
     return f"/proc/self/fd/{copy}"
 
 
-def start_server(config: HostConfig, path: str, key: str) -> Any:
+def start_server(config: HostConfig, path: str, key: str, host: str = "127.0.0.1") -> Any:
     """llama.cpp's server, with the model loaded. Raises CannotStart; llama.cpp has said why in the log."""
     p = xllamacpp.CommonParams()
     p.model.path = path
     p.model_alias = {config.alias}
     p.api_keys = [key]
-    p.hostnames = ["127.0.0.1"]
+    p.hostnames = [host]
     p.port = 0
     p.n_parallel = config.slots
     # Each slot has a context of its own. A pool shared by all (kv_unified) runs over when requests grow together, and
@@ -177,8 +180,10 @@ def serve(server: Any, around: Surroundings) -> int:
     # After the server was made: llama.cpp sets handlers of its own when it starts.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    address: str = server.listening_address
-    replica = Replica(address, around.key)
+    port = urlsplit(server.listening_address).port
+    assert port is not None, "it listens on a port"
+    address = around.where.address(port)
+    replica = Replica(Listening(around.where.bind, around.where.near).address(port), around.key)
     if around.config.embedding:
         replica.embed()
     else:

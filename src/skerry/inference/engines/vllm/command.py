@@ -13,12 +13,12 @@ _KEPT: Final = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "
 _PREFIXES: Final = ("NCCL_", "CUDA_", "NVIDIA_", "VLLM_", "OMP_", "TORCH")
 
 
-def arguments(config: VllmConfig, port: int) -> list[str]:
+def arguments(config: VllmConfig, host: str, port: int) -> list[str]:
     """For `python -m vllm.entrypoints.openai.api_server`; the key is not among them."""
     words = [
         "--model", config.model,
         "--served-model-name", config.alias,
-        "--host", config.host,
+        "--host", host,
         "--port", str(port),
         "--max-model-len", str(config.context_length),
         "--max-num-seqs", str(config.slots),

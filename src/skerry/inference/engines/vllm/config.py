@@ -28,7 +28,6 @@ class VllmConfig:
     """Adapters in one batch."""
     device: str = "cuda"
     tool_parser: str | None = None
-    host: str = "127.0.0.1"
     start_seconds: float = 1800.0
     """How long loading and compiling may take."""
     grace_seconds: float = 60.0

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from skerry.db.osuser import OsUser
+from skerry.inference.engines.address import HERE, Listening, listening
 from skerry.inference.engines.vllm import launch
 from skerry.inference.engines.vllm.command import MODULE, arguments, environment
 from skerry.inference.engines.vllm.config import CONFIG_VARIABLE, KEY_FILE, VllmConfig
@@ -47,6 +48,7 @@ class Surroundings:
     work: Path
     run_as: OsUser | None
     lifeline: int | None
+    where: Listening = HERE
 
 
 def main() -> int:
@@ -59,11 +61,11 @@ def main() -> int:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        port = free_port(around.config.host)
+        port = free_port(around.where.bind)
         server = start_server(around, source, port)
         if around.lifeline is not None:
             threading.Thread(target=_end_with, args=(around.lifeline, server.pid), daemon=True).start()
-        replica = Replica(around.config.host, port, around.key, around.config)
+        replica = Replica(around.where, port, around.key, around.config)
         wait_healthy(replica, server, around.config.start_seconds, stop)
         if not stop.is_set():
             replica.warm_up()
@@ -87,6 +89,7 @@ def surroundings(environ: dict[str, str]) -> Surroundings:
         work=Path(environ["SKERRY_REPORT"]).parent,
         run_as=_user(run_as) if run_as and os.geteuid() == 0 else None,
         lifeline=int(lifeline) if lifeline else None,
+        where=listening(environ),
     )
 
 
@@ -103,7 +106,7 @@ def start_server(around: Surroundings, source: str, port: int) -> "subprocess.Po
         ) from error
     if found.returncode:
         raise CannotStart(f"{config.python} has no vLLM. Install it there, or set SKERRY_VLLM_PYTHON.")
-    command = [config.python, "-I", "-c", source, MODULE, *arguments(config, port)]
+    command = [config.python, "-I", "-c", source, MODULE, *arguments(config, around.where.bind, port)]
     server = subprocess.Popen(command, env=env, cwd=around.work, stdin=subprocess.PIPE)
     assert server.stdin is not None
     server.stdin.write(around.key.encode() + b"\n")
@@ -149,9 +152,9 @@ def end(server: "subprocess.Popen[bytes]") -> None:
 class Replica:
     """The server, as others see it."""
 
-    def __init__(self, host: str, port: int, key: str, config: VllmConfig) -> None:
-        self._host, self._port, self._config = host, port, config
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    def __init__(self, where: Listening, port: int, key: str, config: VllmConfig) -> None:
+        self._host, self._port, self._config = where.near, port, config
+        self.address = where.address(port)
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def healthy(self) -> bool:
