@@ -1,8 +1,9 @@
 """How fast work starts on Slurm, and what a long queue costs.
 
-    python benchmarks/launch.py [--nodes 1,16,64] [--rounds 5] [--queued 1000] [--seconds 60] [--json]
+    python benchmarks/launch.py [--nodes 1,16,64] [--rounds 5] [--queued 1000] [--seconds 30] [--json]
 
-A Slurm of its own (virtual nodes on this machine, loopback), ended afterwards. As root, with Slurm's packages.
+A Slurm of its own (virtual nodes on this machine, loopback), ended afterwards even if this is killed. As root, with
+Slurm's packages.
 
 First table: from handing over to the moment the first and the last task runs, by Skerry's engine and by bare `sbatch`
 with `srun`, in turn, medians over the rounds. A task writes down the time. All nodes share this machine's cores here:
@@ -19,6 +20,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,6 +49,7 @@ from skerry.db.database import Database  # noqa: E402
 from skerry.db.embedded import EmbeddedPostgres  # noqa: E402
 from skerry.kernel.clock import SystemClock  # noqa: E402
 from skerry.kernel.ids import AttemptId, ProjectId, WorkloadId, new_id  # noqa: E402
+from skerry.runtime.privileges import end_with_parent  # noqa: E402
 from skerry.runtime.secrets import Keyring  # noqa: E402
 from skerry.runtime.settings import Settings  # noqa: E402
 from skerry.server.compose import Services, build  # noqa: E402
@@ -54,6 +57,7 @@ from skerry.server.compose import Services, build  # noqa: E402
 STAMP = 'date +%s.%N > "$0/$1.new" && mv "$0/$1.new" "$0/$1"'
 """$0: where; $1: the task's number."""
 LIMIT_SECONDS = 300.0
+FIRST_SECONDS = 60.0
 AT_ONCE = 100
 """Workloads made in one transaction."""
 
@@ -90,12 +94,31 @@ class Queue:
         return self.controller_cpu / self.seconds
 
 
+def guarded() -> int:
+    """The work is a child's, which is told to end when this process ends, however it does, and then clears up."""
+    parent, worker = os.getpid(), os.fork()
+    if worker == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, end_once)
+        end_with_parent(parent)
+        main()
+        return 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.kill(worker, signal.SIGTERM))
+    return os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+
+
+def end_once(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", default="1,16,64")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--queued", type=int, default=1000, help="0: leave it out")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the queue is watched")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long the queue is watched")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if why := missing():
@@ -250,7 +273,11 @@ def queue_of(cluster: Cluster, workloads: int, seconds: float) -> Queue:
             raise
         finally:
             launcher.terminate()
-            launcher.wait(60)
+            try:
+                launcher.wait(30)
+            except subprocess.TimeoutExpired:
+                launcher.kill()
+                launcher.wait()
 
 
 @contextmanager
@@ -280,6 +307,7 @@ async def watch(launcher: "subprocess.Popen[bytes]", home: Path, url: str, workl
             async with db.transaction() as tx:
                 for number in range(begin, min(begin + AT_ONCE, workloads)):
                     await services.compute.create_workload(tx, project, spec(f"queued-{number}"))
+        await until_first(db)
         begun, before = time.monotonic(), {role: cpu(process) for role, process in roles.items()}
         done = await ended(db)
         await asyncio.sleep(seconds)
@@ -309,7 +337,8 @@ def processes_at(home: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "skerry.server", "status", "--json"]
     env = {**os.environ, "SKERRY_HOME": str(home)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    return json.loads(done.stdout or "{}").get("processes", [])
+    rows: list[dict[str, Any]] = json.loads(done.stdout or "{}").get("processes", [])
+    return rows
 
 
 async def until_fleet(services: Services, launcher: "subprocess.Popen[bytes]") -> None:
@@ -325,6 +354,22 @@ async def ended(db: Database) -> int:
     async with db.reading() as tx:
         found = await tx.execute(text("SELECT count(*) FROM workloads WHERE status = 'ended'"))
         return int(found.scalar_one())
+
+
+async def until_first(db: Database) -> None:
+    """The queue moves. Raises TimeoutError."""
+    deadline = time.monotonic() + FIRST_SECONDS
+    while not await ended(db):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"none has ended: {await reasons(db)}")
+        await asyncio.sleep(0.5)
+
+
+async def reasons(db: Database) -> list[tuple[str, str, int]]:
+    """Where they stand, by status and reason."""
+    query = "SELECT status, status_reason->>'message', count(*) FROM workloads GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 5"
+    async with db.reading() as tx:
+        return [(row[0], row[1], row[2]) for row in await tx.execute(text(query))]
 
 
 def cpu(process: psutil.Process) -> float:
@@ -352,4 +397,4 @@ def show(rows: Sequence[Row], queue: Queue | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded())

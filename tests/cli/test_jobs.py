@@ -118,6 +118,13 @@ def test_a_source_that_is_there_is_not_sent_again(run, jobs, folder, tmp_path):
     assert not [asked for asked in jobs.of("/v1/files") if asked.method == "POST"]
 
 
+def test_a_source_that_is_one_file_is_wrong_use(run, jobs, folder):
+    result = run("job", "run", "--yes", "--source", "train.py", "--", "python", "train.py")
+    assert (result.exit_code, "train.py is a file" in result.stderr) == (2, True)
+    run("job", "run", "--yes", "--source", "shared/data", "--detach", "--", "python", "train.py")
+    assert jobs.of(JOBS)[-1].body["source"] == "shared/data"
+
+
 def test_nothing_is_uploaded_for_what_is_refused(run, jobs, folder):
     jobs.answers[f"POST {JOBS}"] = problem(422, "too_many_accelerators", "A node has 4.")
     result = run("job", "run", "--yes", "--", "python", "train.py")

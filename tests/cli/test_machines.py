@@ -65,6 +65,18 @@ def test_create_asks_before_it_leases_and_waits(run, leasing):
     }
 
 
+def test_a_start_script_that_is_no_text_is_wrong_use(run, leasing, tmp_path):
+    (tmp_path / "ls").write_bytes(b"\x7fELF\xd0\xff")
+    done = run("instance", "create", "box", "--yes", "--start-script", str(tmp_path / "ls"))
+    assert done.exit_code == 2 and "is not text" in done.stderr
+    assert not leasing.of("/api/v1/instances")
+
+
+def test_what_is_not_waited_for_cannot_be_logged_in_to_yet(run, leasing):
+    done = run("instance", "create", "box", "--yes", "--no-wait")
+    assert done.exit_code == 0 and "once it is running: skerry ssh box" in done.stderr
+
+
 def test_a_machine_that_fails_ends_the_wait_with_its_reason(run, leasing):
     failed = {**BOX, "status": "failed", "status_reason": {"code": "refused", "message": "no runc here"}}
     leasing.answers["GET /api/v1/instances/inst_1"] = (200, failed)

@@ -69,6 +69,17 @@ async def test_a_gang_is_placed_whole_or_not_at_all(control: Control, engine: Fa
     assert (await control.get(gang)).status is WorkloadStatus.RUNNING
 
 
+async def test_a_gang_that_waits_hears_of_nodes_that_are_full_beside_one_that_is_drained(
+    control: Control, engine: FakeEngine
+) -> None:
+    for _ in range(2):
+        await control.settle(await control.create(kind=WorkloadKind.JOB, accelerators=4))
+    await engine.drain("local-1", "a fan is loud")
+    gang = await control.settle(await control.create(kind=WorkloadKind.JOB, nodes=4, tasks=4, accelerators=4))
+    assert "2 of 4 nodes are there; local-1: it is drained (a fan is loud)" in gang.reason.message
+    assert "local-2: 0 of its 4 accelerators are free" in gang.reason.message
+
+
 async def test_nodes_without_accelerators_are_placed_too(control: Control, engine: FakeEngine) -> None:
     workload = await control.settle(await control.create(kind=WorkloadKind.JOB, nodes=2, tasks=2, accelerators=0))
     assert workload.status is WorkloadStatus.RUNNING

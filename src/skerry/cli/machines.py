@@ -93,7 +93,7 @@ def wishes(
         "capacity_class": "spot" if spot else None,
         "reservation_id": reservation,
         "image": image,
-        "start_script": script.read_text(encoding="utf-8") if script is not None else None,
+        "start_script": _script(script) if script is not None else None,
         "template": template,
         "volumes": [_mount(text) for text in volumes or []] or None,
         "home_bytes": size_of(home, "--home") if home is not None else None,
@@ -101,6 +101,15 @@ def wishes(
         "max_cost": str(inputs.amount(max_cost, "--max-cost")[0]) if max_cost is not None else None,
         "tags": inputs.pairs(tags or [], "--tag") or None,
     }
+
+
+def _script(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise wrong_use(
+            f"--start-script: {path} is not text.", "It is a script that begins with #!, or a #cloud-config."
+        ) from error
 
 
 def keys_to_use(client: Skerry, said: Sequence[str] | None) -> list[str]:
@@ -158,7 +167,8 @@ def size_of(text: str, option: str) -> int:
 def price_words(estimate: MachineEstimate) -> str:
     """What it would cost, in a line or two."""
     what = f"{estimate.nodes} × {estimate.sku}" if estimate.nodes > 1 else estimate.sku
-    size = f"{what} with {estimate.accelerators} accelerators at {estimate.site}"
+    noun = "accelerator" if estimate.accelerators == 1 else "accelerators"
+    size = f"{what} with {estimate.accelerators} {noun} at {estimate.site}"
     if estimate.charge_by == "reservation":
         cost = "nothing more: the reservation is what is paid"
     elif not estimate.hourly.amount:
@@ -174,7 +184,9 @@ def price_words(estimate: MachineEstimate) -> str:
 def shown_estimate(session: Session, estimate: MachineEstimate) -> None:
     """The answer of --dry-run."""
     words = price_words(estimate)
-    if not estimate.available_now and estimate.status_reason is not None:
+    if estimate.available_now:
+        words += "\nIt would start now."
+    elif estimate.status_reason is not None:
         words += f"\nIt could not start now: {estimate.status_reason.message}"
     session.out.done(words, estimate.raw)
 

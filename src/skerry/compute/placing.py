@@ -113,7 +113,8 @@ class Placing:
             attempts=attempt.n,
             estimated_start=None,
         )
-        if workload.reason.code in UNPLACED and await self._queue.hint(tx, self._clock.now(), sku=attempt.sku):
+        now = self._clock.now()
+        if workload.reason.code in UNPLACED and await self._queue.hint(tx, now, sku=attempt.sku, placing=True):
             await notify(tx, WORK, KIND)
         return Next(0, changed=True)
 
@@ -180,7 +181,8 @@ class Placing:
                 return Place.of(Spot(node, () if node.shared else devices) for node, devices in spots)
             refused = answer
         if refused is None:
-            return NotPlaced(StatusReason.of(ReasonCode.NO_NODE, f"{place(spec, candidates)}."))
+            full = candidates_of(found, known, use)  # what has a claim is in the way too
+            return NotPlaced(StatusReason.of(ReasonCode.NO_NODE, f"{place(spec, full)}."))
         return _reason(refused, place(spec, candidates_of(found, known, use)))
 
     async def _request(self, tx: Tx, workload: Workload, hosts: Sequence[Candidate]) -> AdmissionRequest:

@@ -60,8 +60,14 @@ class Queue:
         found: datetime | None = (await tx.execute(query)).scalar_one()
         return found
 
-    async def hint(self, tx: Tx, now: datetime, *, sku: str | None = None, most: int = LOOKED_AT) -> int:
-        """Have those whose turn it is looked at now; how many there are. `sku`: of what has become free."""
+    async def hint(
+        self, tx: Tx, now: datetime, *, sku: str | None = None, most: int = LOOKED_AT, placing: bool = False
+    ) -> int:
+        """Have those whose turn it is looked at now; how many there are. `sku`: of what has become free.
+
+        `placing`: the caller has the lock of placement. Who holds a row meanwhile may be waiting for that lock, to look
+        at that row: to wait for it would be a deadlock, and it needs no hint.
+        """
         code = w.c.status_reason["code"].astext
         waiting = and_(w.c.status == WorkloadStatus.PENDING, code.in_(list(UNPLACED)))
         if sku is not None:
@@ -72,6 +78,9 @@ class Queue:
         first = select(turns.c.id).order_by(reclaiming, turns.c.turn, turns.c.id).limit(most)
         # Without a lock on their rows: in whichever order, one that another transaction is at is waited for.
         ids = sorted((await tx.execute(first)).scalars())
+        if placing:
+            free = select(w.c.id).where(w.c.id.in_(ids)).with_for_update(skip_locked=True)
+            ids = sorted((await tx.execute(free)).scalars())
         hinted = update(w).where(w.c.id.in_(ids)).values(due_at=func.least(w.c.due_at, now), hints=w.c.hints + 1)
         return (await tx.execute(hinted)).rowcount if ids else 0
 

@@ -169,7 +169,7 @@ class Settings:
     task_folders: str = ""
     """Folders of the nodes that every task may read, such as `/opt/rocm:/cvmfs`."""
     remediation: str = "approve"
-    """Who decides what is done to a node that is not well: `approve` (operators), or `auto` where hands are not needed."""
+    """Who decides about a node that is not well: `approve` (operators), or `auto` where no hands are needed."""
     remediation_command: str = ""
     """What does it: told `reset` or `reboot`, and the node's host name. Empty: operators do, and say so."""
     burn_in_hours: int = 168

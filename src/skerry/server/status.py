@@ -19,6 +19,13 @@ from skerry.server.certificate import probe_context
 STATUS_FILE = "status.json"
 DOWN_SECONDS = 60.0
 RELOAD_SECONDS = 70.0
+ROLES = {
+    "skerry.compute.task": "job",
+    "skerry.compute.instances.host": "instance",
+    "skerry.compute.health.checks": "check",
+    "skerry.artifacts.volumes.wipe": "volume",
+}
+"""What tasks of these programs are called; all others are replicas."""
 
 
 def write_status(state: Path, status: Mapping[str, object]) -> None:
@@ -90,8 +97,14 @@ def agent_tasks(state: Path) -> list[dict[str, Any]]:
         pid = task.get("pid")
         if pid and Path(f"/proc/{pid}").exists():
             status = "running" if task.get("report") else "starting"
-            rows.append({"role": "replica", "pid": pid, "status": status, "resource": gang.get("workload")})
+            rows.append({"role": _role(gang), "pid": pid, "status": status, "resource": gang.get("workload")})
     return rows
+
+
+def _role(gang: Mapping[str, Any]) -> str:
+    """What a task is, by the program of ours that it begins with; what has none is a replica."""
+    command = gang.get("command") or ()
+    return next((ROLES[word] for word in command if word in ROLES), "replica")
 
 
 def launcher_pid(settings: Settings) -> int | None:

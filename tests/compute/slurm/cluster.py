@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.waiting import eventually_sync
 
-PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "squeue", "srun")
+PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "squeue", "srun", "setpriv")
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_SECONDS: Final = 60.0
 _PARTITION: Final = "main"
@@ -45,7 +45,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
 SlurmctldTimeout=60
-SlurmdTimeout=120
+SlurmdTimeout=60
 MessageTimeout=30
 KillWait=2
 MinJobAge=300
@@ -99,7 +99,13 @@ class Cluster:
         return self
 
     def start_controller(self) -> None:
+        self.spawn_controller()
+        self.wait_for_controller()
+
+    def spawn_controller(self) -> None:
         self._daemon("slurmctld", "slurmctld", "-D")
+
+    def wait_for_controller(self) -> None:
         eventually_sync(lambda: self.command("scontrol", "ping").startswith("Slurmctld(primary) at"), _START_SECONDS)
         eventually_sync(lambda: " is UP" in self.command("scontrol", "ping"), _START_SECONDS)
 
@@ -145,10 +151,16 @@ class Cluster:
         assert not left, f"steps are left behind: {left}"
 
     def _daemon(self, name: str, *argv: str) -> None:
+        """To be called by a thread that stays: it is told to end when that does, so that a killed test leaves none."""
         environment = {"PATH": _PATH, "SLURM_CONF": str(self.conf)}
         with open(self.root / f"{name}.out", "ab") as out:
             self._daemons[name] = subprocess.Popen(
-                argv, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                ("setpriv", "--pdeathsig", "TERM", *argv),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
 
     def _munge_arguments(self) -> list[str]:

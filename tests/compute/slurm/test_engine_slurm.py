@@ -9,8 +9,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 import uvloop
@@ -32,8 +35,53 @@ from tests.compute.slurm.cluster import Cluster
 ON_TWO = (Placement("local-3", 1), Placement("local-4", 1))
 
 
+ALONE = (
+    "test_names_itself_and_its_nodes",
+    "test_a_gang_starts_on_all_its_nodes_or_on_none",
+    "test_a_reservation_has_the_nodes_it_was_asked_for",
+    "test_a_reservation_of_an_unknown_node_is_refused_whole",
+    "test_only_who_names_a_reservation_runs_inside_it",
+    "test_fencing_ends_all_on_a_node_and_nothing_beside_it",
+    "test_a_drained_node_takes_nothing_new_and_keeps_what_it_has",
+    "test_events_tell_which_attempts_changed",
+    "test_known_lists_what_has_not_been_forgotten",
+)
+"""Cases that change nodes, or look at everything there is."""
+AT_ONCE = 6
+
+
 class TestSlurm(EngineConformance):
-    pass
+    """Slurm takes up to a second before it starts a batch job, however idle it is: cases of jobs alone share it."""
+
+    async def test_the_cases_that_disturb_no_other(self, engine: SlurmEngine, open_tmp: Path) -> None:
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def run_case(name: str, values: dict[str, object]) -> None:
+            case = getattr(EngineConformance, name)
+            given = {"engine": engine, "open_tmp": open_tmp} | values
+            async with places:
+                await case(self, **{key: given[key] for key in signature(case).parameters if key != "self"})
+
+        cases = [(name, values) for name in TOGETHER for values in _parameters(getattr(EngineConformance, name))]
+        found = await asyncio.gather(*(run_case(*one) for one in cases), return_exceptions=True)
+        wrong = [(name, values, error) for (name, values), error in zip(cases, found, strict=True) if error is not None]
+        for name, values, error in wrong:
+            print(name, values, *format_exception(error))
+        assert not wrong and len(cases) >= 30
+
+
+TOGETHER = [name for name in vars(EngineConformance) if name.startswith("test_") and name not in ALONE]
+for _name in TOGETHER:
+    setattr(TestSlurm, _name, None)
+
+
+def _parameters(case: Callable[..., object]) -> list[dict[str, object]]:
+    """Of each call that pytest would make of it."""
+    found: list[dict[str, object]] = [{}]
+    for mark in getattr(case, "pytestmark", ()):
+        names, rows = mark.args
+        found = [one | dict(zip(names, row, strict=True)) for one in found for row in rows]
+    return found
 
 
 def test_it_speaks_with_slurm_in_the_agents_event_loop(slurm_config: SlurmConfig) -> None:
@@ -90,6 +138,24 @@ async def test_a_job_that_was_handed_over_twice_runs_once(
     running = await state_of(engine, again)
     assert running is not None and running.status is GangStatus.RUNNING
     assert [await output(engine, one) for one in (spec, again)] == ["started\n", "started\n"]
+
+
+async def test_a_job_that_outlives_its_attempt_gives_its_nodes_back(engine: SlurmEngine, cluster: Cluster) -> None:
+    """A controller that was killed takes a job for running whose end it had not written down."""
+    spec = shell("exit 0")
+    await run(engine, spec)
+    name = f"--job-name=skerry-{engine._config.mark}-{spec.attempt}"
+    ghost = cluster.command("sbatch", "--parsable", name, "--output=/dev/null", "--wrap=sleep 1000").strip()
+    beside = shell("sleep 1000")
+    await started(engine, beside)
+
+    async def is_over() -> bool:
+        await state_of(engine, beside)
+        return cluster.command("squeue", "-h", "-t", "all", "-j", ghost, "-o", "%T") == "CANCELLED\n"
+
+    await until(is_over)
+    still = await state_of(engine, beside)
+    assert still is not None and still.status is GangStatus.RUNNING
 
 
 async def test_a_runner_that_is_killed_leaves_nothing(engine: SlurmEngine) -> None:

@@ -143,7 +143,8 @@ async def _kill_one(chance: random.Random, agent: Agent, cluster: Cluster) -> No
     if victim == "slurmctld":
         cluster.kill("slurmctld")
         await _pause(chance.uniform(0.0, 1.0))
-        await asyncio.to_thread(cluster.start_controller)
+        cluster.spawn_controller()
+        await asyncio.to_thread(cluster.wait_for_controller)
     elif victim == "slurmd":
         node = chance.choice(cluster.names)
         cluster.kill(f"slurmd-{node}")

@@ -50,7 +50,7 @@ class Short:
     kind: AccountKind
     left: Decimal
     limit: Decimal
-    seconds: float
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Running:
             committed = balance.committed_nano if balance is not None else 0
             left = Decimal(account.limit_nano - committed).scaleb(-9) + coming
             limit = Decimal(account.limit_nano).scaleb(-9)
-            found.append(Short(account.id, account.kind, left, limit, max(0.0, float(left / per_second))))
+            found.append(Short(account.id, account.kind, left, limit, max(0, int(left / per_second))))
         return min(found, key=lambda short: short.seconds, default=None)
 
     def _cost(self, runs: Sequence[Run], prices: Timeline, begin: datetime, end: datetime) -> Decimal:

@@ -13,7 +13,7 @@ from skerry.cli.output import Column
 from skerry.cli.session import Session
 from skerry.client.answers.machines import Cluster, ClusterNode
 
-commands = Commands("Machines in one network, with SSH between them: create, list, show, stop, start and terminate.")
+commands = Commands("Leased machines that know each other, with SSH between them.")
 app = commands.app
 
 Name = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id.")]
@@ -92,7 +92,8 @@ def create_cluster(
         if wait:
             show = f"skerry cluster show {made.name}"
             made = machines.wait_until(lambda: client.clusters.get(made.id), "running", timeout, show)
-    session.out.done(f"Log in to its first node: skerry ssh {made.name}", made.raw)
+    when = "" if made.status == "running" else ", once it is running"
+    session.out.done(f"Log in to its first node{when}: skerry ssh {made.name}", made.raw)
 
 
 @commands.command("list")

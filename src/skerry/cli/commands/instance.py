@@ -12,7 +12,7 @@ from skerry.cli.output import Column
 from skerry.cli.session import Session
 from skerry.client.answers.machines import Instance
 
-commands = Commands("Leased machines: create, list, show, stop, start and terminate.")
+commands = Commands("Leased machines: create, list, show, stop, start, terminate.")
 app = commands.app
 
 Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="Name or id.")]
@@ -82,7 +82,8 @@ def create_instance(
         if wait and made.status_reason is not None:
             show = f"skerry instance show {made.name}"
             made = machines.wait_until(lambda: client.instances.get(made.id), "running", timeout, show)
-    session.out.done(f"Log in: skerry ssh {made.name}", made.raw)
+    when = "" if made.status == "running" else " once it is running"
+    session.out.done(f"Log in{when}: skerry ssh {made.name}", made.raw)
 
 
 @commands.command("list")

@@ -15,14 +15,14 @@ from skerry.cli.jobview import finish, follow, progress, restarted, show
 from skerry.cli.output import Column
 from skerry.cli.packing import entries, pack
 from skerry.cli.session import Session
-from skerry.cli.speech import dim, note
+from skerry.cli.speech import dim, note, printable
 from skerry.cli.transfers import shown, upload
 from skerry.client import Skerry
 from skerry.client.answers.base import Money
 from skerry.client.answers.runtime import Event
 from skerry.client.answers.training import Loss, MetricPoint, MetricSeries, TrainingEstimate, TrainingJob
 
-commands = Commands("Training jobs: run a command on one or more nodes at once.")
+commands = Commands("Training jobs: run, list, show, logs, pause, resume, cancel, goodput.")
 app = commands.app
 
 NONE = "none"
@@ -308,7 +308,13 @@ def _source(session: Session, client: Skerry, wanted: str) -> str | None:
     folder = Path(wanted)
     if wanted == NONE:
         return None
+    if folder.is_file():
+        raise wrong_use(
+            f"--source: {wanted} is a file.", "Say the folder it was made of, or the id of an uploaded file."
+        )
     if not folder.is_dir():
+        if not wanted.startswith("file-"):
+            dim(f"There is no folder {printable(wanted)} here: one that the operator shares is meant.")
         return wanted
     session.require_own_project("A source")
     found = entries(folder)

@@ -35,7 +35,10 @@ def ssh(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, and run nothing.")] = False,
 ) -> None:
-    """Log in to an instance or a node of a cluster, whose host key is checked against the cloud's record."""
+    """Log in to an instance or a node of a cluster.
+
+    Its host key is checked against the cloud's record.
+    """
     with session.client() as client:
         machine = _machine(client, name)
     place, alias = _place(machine, node)

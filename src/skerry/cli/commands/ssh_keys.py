@@ -14,7 +14,7 @@ from skerry.cli.output import Column
 from skerry.cli.session import Session
 from skerry.client.answers.machines import SshKey
 
-commands = Commands("Public keys that machines are made with: add, list and remove.")
+commands = Commands("Public keys that machines are made with.")
 app = commands.app
 
 COLUMNS: tuple[Column[SshKey], ...] = (

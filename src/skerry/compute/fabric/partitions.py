@@ -190,8 +190,14 @@ def _is_namespace(path: Path) -> bool:
 def _remove(name: str, member: str) -> None:
     present = {entry["ifname"] for entry in ip.links(name)}
     for interface in (_port(member), _up(member)):
-        if interface in present:
+        if interface not in present:
+            continue
+        try:
             ip.run(["ip", "-n", name, "link", "delete", interface])
+        except FabricError:
+            # The member's own namespace has just ended, and took its link along.
+            if any(entry["ifname"] == interface for entry in ip.links(name)):
+                raise
 
 
 def _number(entry: Any) -> int:

@@ -21,7 +21,7 @@ class LocalNode:
     accelerators: tuple[int, ...]
     shared: bool
     gpus: tuple[int, ...] = ()
-    """The machine's own number of each accelerator, where it is another: nodes that share a machine count from 0 each."""
+    """The machine's own number of each accelerator where it is another: nodes that share one count from 0 each."""
 
     def on_machine(self, devices: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.gpus[device] for device in devices) if self.gpus else devices

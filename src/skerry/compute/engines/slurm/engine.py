@@ -38,7 +38,7 @@ from skerry.compute.engines.slurm.accounting import Accounting
 from skerry.compute.engines.slurm.cli import SlurmCli
 from skerry.compute.engines.slurm.config import SlurmConfig
 from skerry.compute.engines.slurm.estate import Estate
-from skerry.compute.engines.slurm.jobs import Jobs, inside
+from skerry.compute.engines.slurm.jobs import Jobs, Snapshot, inside
 from skerry.compute.engines.slurm.layout import AttemptFolder, Order, Stop
 from skerry.compute.engines.slurm.ledger import JobRecord, Ledger
 from skerry.compute.engines.slurm.sightings import Sightings
@@ -70,6 +70,7 @@ class SlurmEngine:
         self._feed = ChangeFeed()
         self._submitting: dict[AttemptId, asyncio.Lock] = {}
         self._shown: dict[AttemptId, GangState] = {}
+        self._held: dict[int, float] = {}
         self._log = structlog.get_logger("skerry.slurm")
 
     async def capabilities(self) -> Capabilities:
@@ -266,7 +267,27 @@ class SlurmEngine:
             found[record.attempt] = state
             await self._act(record, seen, state)
             self._tell(state)
+        if snapshot is not None:
+            await self._let_go(snapshot)
         return found
+
+    async def _let_go(self, snapshot: Snapshot) -> None:
+        """End jobs whose attempt has ended. A controller that is killed forgets what it had not written down: it takes
+        such a job for running again, and would keep its nodes from others until it asks them.
+        """
+        now = monotonic()
+        held = [
+            job.id
+            for job in snapshot.jobs.values()
+            if not job.over
+            and (record := self._records.get(AttemptId(job.name.removeprefix(snapshot.prefix)))) is not None
+            and not record.live
+        ]
+        self._held = {job: self._held.get(job, now) for job in held}
+        for job in [job for job, since in self._held.items() if now - since > self._config.silent_seconds]:
+            self._log.warning("job_without_attempt", job=job)
+            self._held[job] = now
+            await self._jobs.end(job)
 
     async def _act(self, record: JobRecord, seen: states.Sight, state: GangState) -> None:
         folder = self._folder(record.attempt)
