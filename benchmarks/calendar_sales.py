@@ -216,7 +216,8 @@ async def _over_http(server: EmbeddedPostgres, key: str, offers: Sequence[OfferI
     async def customer(some: Any) -> None:
         nonlocal made
         for offer in some:
-            made += await _post(app, key, offer, idempotent) == 201
+            status = await _post(app, key, offer, idempotent)
+            made += status == 201
 
     await customer(offers[:WARM])
     rest, made = iter(offers[WARM:]), 0

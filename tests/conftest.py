@@ -27,6 +27,7 @@ from skerry.kernel.clock import FakeClock
 settings.register_profile(
     "skerry",
     deadline=None,
+    max_examples=100 if "SKERRY_ROUNDS" in os.environ else 40,
     derandomize="SKERRY_ROUNDS" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -163,8 +163,9 @@ def _between(before: Attempt, after: Attempt, told: Mapping[AttemptId, Told]) ->
     said, again = told.get(before.id), told.get(after.id)
     began = after.started_at or after.created_at
     lost = _seconds(began - before.ended_at)
-    if again is not None:
-        # Until its first new step: the time that its supervisor lost to starting and to doing work again.
+    if again is not None and again.step > 0:
+        # Until its first new step: the time that its supervisor lost to starting and to doing work again. Of a program
+        # that tells no steps nobody knows when that was.
         lost += sum(again.losses_ms.get(name, 0) for name in ("startup", "redone")) / 1000
     return Restart(
         cause=NODE_LOST if before.outcome is Outcome.LOST else "attempt_failed",

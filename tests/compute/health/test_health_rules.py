@@ -63,8 +63,9 @@ def test_a_program_that_fails_by_itself_tells_nothing() -> None:
 
 
 def test_lost_work_makes_its_node_suspect() -> None:
-    (sign,) = rules.of_exit(Outcome.LOST, "killed by signal 9", alone=True)
+    (sign,) = rules.of_exit(Outcome.LOST, "killed by signal 9; last lines of its log:\nthe customer's", alone=True)
     assert (sign.code, sign.severity) == ("lost", Severity.SUSPECT)
+    assert sign.detail == "work was lost: killed by signal 9", "a log is nothing for operators' screens"
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0, False), (59, False), (60, True)])

@@ -85,7 +85,8 @@ def of_exit(outcome: Outcome | None, message: str, *, alone: bool) -> list[Sign]
     ]
     if outcome is Outcome.LOST and not signs:
         severity = Severity.SUSPECT if alone else Severity.NOTE
-        signs = [Sign(SignalKind.EXIT, "lost", severity, f"work was lost: {message or 'it is not known how'}")]
+        how = message.partition(";")[0].partition("\n")[0]  # what the customer's log says is theirs alone
+        signs = [Sign(SignalKind.EXIT, "lost", severity, f"work was lost: {how or 'it is not known how'}")]
     return signs
 
 
