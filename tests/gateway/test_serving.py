@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -347,3 +348,25 @@ async def test_uploads_go_on_as_they_come(fake):
                 other = await client.post("/v1/models", json=big)
             assert other.status_code == 413
             await bench.until(lambda: bench.gateway.buffered == 0)
+
+
+async def test_a_connection_is_read_again_after_an_upload_that_had_to_wait(short_tmp: Path):
+    """The last of a body may be there while the server still has to take what came before it."""
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                sizes = [line[15:] for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
+                left = int(sizes[0]) if sizes else 0
+                while left:
+                    left -= len(await reader.read(min(left, 4096)))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    path = short_tmp / "slow.sock"  # as in production: what it holds is less than what is read at once
+    server = await asyncio.start_unix_server(slow, path, limit=8192)
+    async with server, running(server_url=f"unix:{path}") as bench, open_client(bench) as client:
+        for size in (1_000_000, 2_000_000, 3_000_000):
+            assert (await client.post("/v1/files", content=b"x" * size)).status_code == 200
+            assert (await client.get("/api/v1/whoami")).status_code == 200

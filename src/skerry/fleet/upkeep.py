@@ -1,8 +1,9 @@
 """Working on nodes: taking them out and back, what checks find, and windows of maintenance."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from skerry.db.database import Tx
 from skerry.fleet.basis import Basis
@@ -13,7 +14,7 @@ from skerry.fleet.rules.nodes import NodeVerb
 from skerry.fleet.store.topology import LeafReader, NodeReader
 from skerry.fleet.store.upkeep import MaintenanceReader, UpkeepStore
 from skerry.kernel.clock import rfc3339
-from skerry.kernel.ids import LeafId, MaintenanceId, SkuId
+from skerry.kernel.ids import LeafId, MaintenanceId, NodeId, SkuId
 from skerry.kernel.paging import Page, PageRequest
 from skerry.kernel.states import IllegalTransition
 from skerry.runtime.events import Event
@@ -99,6 +100,10 @@ class Upkeep:
             if node is None and not page.data:
                 raise UnknownFleetThing("node", ref)
             return page
+
+    async def note(self, tx: Tx, node: NodeId, what: str, data: Mapping[str, Any]) -> None:
+        """Put something that was noticed on a node's timeline, in the transaction of whoever noticed it."""
+        await self._basis.record(tx, "node", node, what, data)
 
     # Checks
 

@@ -175,7 +175,7 @@ def build(settings: Settings, db: Database, keyring: Keyring, clock: Clock | Non
         training=build_training(
             compute, events, identity, billing, fleet, capacity, files, nodes.isolation, settings.shared
         ),
-        node_health=build_health(settings, compute, fleet, clock),
+        node_health=build_health(settings, compute, fleet, events, identity, clock),
         machines=build_machines(settings, compute, events, identity, metering, billing, fleet, capacity),
         requests=RequestLog(db, clock, keyring, identity, billing.prices, days=settings.request_log_days),
         reports=Reports(db, metering, billing.prices),

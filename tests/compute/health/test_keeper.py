@@ -43,7 +43,7 @@ class Site:
 
         fleet = Fleet(db, clock, platform=platform)  # type: ignore[arg-type]
         self.fleet = fleet
-        self.health = Health(self.control.compute, fleet, clock, policy)
+        self.health = Health(self.control.compute, fleet, self.control.events, platform, clock, policy)  # type: ignore[arg-type]
         self.admission = Admission(clock, fleet)
         self.keeper = HealthKeeper(self.health, {self.engine.name: self.engine}, self.admission)
         self.evictions = Evictions(db, clock, self.control.compute, self.admission)

@@ -203,7 +203,7 @@ class HealthKeeper:
     async def _close_probes(self) -> None:
         health = self.health
         async with health.db.reading() as tx:
-            platform = await health.fleet.basis.platform(tx)
+            platform = await health.platform(tx)
             running = await health.store.running(tx)
             workloads = [await self._workloads.find(tx, platform, probe.workload) for probe in running]
         for probe, workload in zip(running, workloads, strict=True):

@@ -1,7 +1,7 @@
 """Use cases of health: signs of trouble become cases, and operators decide about them."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,9 +34,9 @@ from skerry.fleet.service import Fleet
 from skerry.fleet.upkeep import NodeWish
 from skerry.kernel.classes import CapacityClass
 from skerry.kernel.clock import Clock
-from skerry.kernel.ids import IdFactory, WorkloadId, new_id
+from skerry.kernel.ids import IdFactory, ProjectId, WorkloadId, new_id
 from skerry.kernel.paging import Page, PageRequest
-from skerry.runtime.events import Event
+from skerry.runtime.events import Event, EventLog
 from skerry.runtime.state import Reason, transition
 
 KEPT: Final = timedelta(days=30)
@@ -62,9 +62,18 @@ class Health:
     """Signals, remediations and checks. All of it is the operator's: no customer sees it."""
 
     def __init__(
-        self, compute: Compute, fleet: Fleet, clock: Clock, policy: HealthPolicy, new_id: IdFactory = new_id
+        self,
+        compute: Compute,
+        fleet: Fleet,
+        events: EventLog,
+        platform: Callable[[Tx], Awaitable[ProjectId]],
+        clock: Clock,
+        policy: HealthPolicy,
+        new_id: IdFactory = new_id,
     ) -> None:
+        """`platform`: the operator's own project, whose checks and cases these are."""
         self.compute, self.fleet, self.clock, self.policy = compute, fleet, clock, policy
+        self._events, self.platform = events, platform
         self.db = fleet.db
         self.store = HealthStore()
         self.new_id = new_id
@@ -86,7 +95,7 @@ class Health:
                 if new:
                     fresh.append(signal)
                     told = {"kind": sign.kind, "code": sign.code, "severity": sign.severity, "detail": sign.detail}
-                    await self.fleet.basis.record(tx, "node", node.id, "signal", told)
+                    await self.fleet.upkeep.note(tx, node.id, "signal", told)
             verdict = await self.verdict(tx, node)
             if verdict is not None and verdict.severity is Severity.FAILING:
                 now_is = (await self.fleet.find_nodes(tx, [node.hostname])).get(node.hostname)
@@ -116,9 +125,9 @@ class Health:
             created_at=now,
             updated_at=now,
         )
-        if await self.store.open(tx, await self.fleet.basis.platform(tx), case):
+        if await self.store.open(tx, await self.platform(tx), case):
             data = {"remediation": case.id, "action": case.action, "cause": case.cause, "status": case.status}
-            await self.fleet.basis.record(tx, "node", node.id, "failing", data)
+            await self.fleet.upkeep.note(tx, node.id, "failing", data)
 
     # What operators decide
 
@@ -192,11 +201,11 @@ class Health:
             values["ended_at"] = self.clock.now()
         return await transition(
             tx,
-            self.fleet.basis.events,
+            self._events,
             REMEDIATION_TRANSITIONS,
             REMEDIATIONS,
             id=case.id,
-            project=await self.fleet.basis.platform(tx),
+            project=await self.platform(tx),
             before=case.status,
             after=after,
             reason=reason,
@@ -226,7 +235,7 @@ class Health:
         yields at once. Raises CheckRuns."""
         nodes = [node] if peer is None else [node, peer]
         spec = self._spec(nodes, check, drained=remediation is not None)
-        workload = await self.compute.create_workload(tx, await self.fleet.basis.platform(tx), spec)
+        workload = await self.compute.create_workload(tx, await self.platform(tx), spec)
         probe = Probe(
             workload=WorkloadId(workload.id),
             node=node.id,
@@ -281,7 +290,7 @@ class Health:
         """The timeline of a case, oldest first. Raises UnknownRemediation."""
         await self.remediation(id)
         async with self.db.reading() as tx:
-            return await self.fleet.basis.events.list(tx, await self.fleet.basis.platform(tx), id, request)
+            return await self._events.list(tx, await self.platform(tx), id, request)
 
     async def signals(self, node: str | None, request: PageRequest) -> Page[Signal]:
         """Newest first; of one node by name or id, or of all. Raises UnknownFleetThing."""

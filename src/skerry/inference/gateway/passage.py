@@ -176,7 +176,7 @@ class Passage(Exchange):
         self._ended = True
         if self._chunked:
             self._client.transport.write(b"0\r\n\r\n")
-        self._client.finished(self._keeps_alive())
+        self._finish(self._keeps_alive())
 
     def upstream_lost(self, reused: bool, answered: bool, why: str) -> None:
         upstream, self._upstream = self._upstream, None
@@ -194,11 +194,11 @@ class Passage(Exchange):
             self._refuse(unavailable("The control API did not answer.", code="server_unavailable", retry_after=2))
 
     def upstream_writable(self, writable: bool) -> None:
-        if not self._streams or self._whole:
+        if not self._streams:
             return  # bodies that were read whole are bounded: what the server does not take yet may wait in memory
         if writable:
             self._client.transport.resume_reading()
-        else:
+        elif not self._whole:
             self._client.transport.pause_reading()
 
     def _may_repeat(self) -> bool:
@@ -216,7 +216,12 @@ class Passage(Exchange):
             return
         self._ended = True
         self._client.send_error(error, self._http, self._request_id)
-        self._client.finished(self._http.keep_alive and not error.close)
+        self._finish(self._http.keep_alive and not error.close)
+
+    def _finish(self, keep_alive: bool) -> None:
+        if self._streams and not self._client.transport.is_closing():
+            self._client.transport.resume_reading()  # an answer may come while the body still waited
+        self._client.finished(keep_alive)
 
 
 def _named(connection: bytes | None) -> list[bytes]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from skerry.compute.engines import cgroupfs
+
 _WANTED: Final = ("memory", "pids")
 _UNIFIED: Final = ""
 
@@ -55,7 +57,7 @@ class Group:
 
     def remove(self) -> bool:
         """False while something is still in it."""
-        return all([_remove(Path(folder)) for folder in self.folders])
+        return all([cgroupfs.remove(Path(folder)) for folder in self.folders])
 
 
 class Cgroups:
@@ -79,7 +81,7 @@ class Cgroups:
         for controller in _WANTED:
             if controller in folders:
                 mount, own = folders[controller]
-                parent = next((p for base in (own, mount) if (p := _make(base / f"skerry-{name}"))), None)
+                parent = next((p for base in (own, mount) if (p := cgroupfs.make(base / f"skerry-{name}"))), None)
                 if parent is not None:
                     parents[controller] = parent
         return cls(parents, tuple(parents))
@@ -101,7 +103,7 @@ class Cgroups:
     def close(self) -> None:
         """Remove our folders, as far as nothing is in them."""
         for parent in self._parents.values():
-            _remove(parent)
+            cgroupfs.remove(parent)
 
     def group(self, name: str) -> Group:
         """The group of that name, whether it exists or not."""
@@ -119,64 +121,22 @@ class Cgroups:
 def _detect_unified(mount: Path, own: Path, name: str) -> Cgroups:
     """A version 2 group that hands controllers on may hold no processes, so our group's parents are tried too."""
     for base in dict.fromkeys((own, own.parent if own != mount else mount, mount)):
-        available = _words(base / "cgroup.controllers")
+        available = cgroupfs.words(base / "cgroup.controllers")
         wanted = [controller for controller in _WANTED if controller in available]
-        parent = _make(base / name) if wanted else None
-        if parent is not None and _hand_on(base, wanted) and _hand_on(parent, wanted):
+        parent = cgroupfs.make(base / name) if wanted else None
+        if parent is not None and cgroupfs.hand_on(base, wanted) and cgroupfs.hand_on(parent, wanted):
             return Cgroups({_UNIFIED: parent}, wanted)
         if parent is not None:
-            _remove(parent)
+            cgroupfs.remove(parent)
     return Cgroups.none()
-
-
-def _hand_on(folder: Path, controllers: Sequence[str]) -> bool:
-    control = folder / "cgroup.subtree_control"
-    missing = [controller for controller in controllers if controller not in _words(control)]
-    try:
-        if missing:
-            control.write_text(" ".join(f"+{controller}" for controller in missing))
-    except OSError:
-        return False
-    return True
 
 
 def _limit_memory(folder: Path, limit: int) -> None:
     # Without swap, so that the limit means memory; version 1 wants the plain limit to be set first.
     if (folder / "memory.max").exists():
         (folder / "memory.max").write_text(str(limit))
-        _try_write(folder / "memory.swap.max", "0")
-        _try_write(folder / "memory.oom.group", "1")
+        cgroupfs.try_write(folder / "memory.swap.max", "0")
+        cgroupfs.try_write(folder / "memory.oom.group", "1")
     else:
         (folder / "memory.limit_in_bytes").write_text(str(limit))
-        _try_write(folder / "memory.memsw.limit_in_bytes", str(limit))
-
-
-def _try_write(path: Path, text: str) -> None:
-    if path.exists():
-        with contextlib.suppress(OSError):
-            path.write_text(text)
-
-
-def _make(folder: Path) -> Path | None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder / "cgroup.procs", os.W_OK) else None
-
-
-def _remove(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []
+        cgroupfs.try_write(folder / "memory.memsw.limit_in_bytes", str(limit))

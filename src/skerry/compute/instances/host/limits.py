@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from skerry.compute.engines import cgroupfs
 from skerry.compute.instances.host.devices import DeviceNode
 from skerry.compute.instances.host.spec import InstanceLimits
 
@@ -45,14 +46,14 @@ class Groups:
     @classmethod
     def detect(cls, mount: Path = Path("/sys/fs/cgroup")) -> "Groups":
         """Find and make our folders. A `unified` folder beside version 1 says nothing: what has controllers counts."""
-        available = _words(mount / "cgroup.controllers")
+        available = cgroupfs.words(mount / "cgroup.controllers")
         if available:
             wanted = [name for name in _WANTED if name in available]
-            parent = _make(mount / FOLDER)
-            if parent is not None and _hand_on(mount, wanted) and _hand_on(parent, wanted):
+            parent = cgroupfs.make(mount / FOLDER)
+            if parent is not None and cgroupfs.hand_on(mount, wanted) and cgroupfs.hand_on(parent, wanted):
                 return cls({"": parent}, frozenset(wanted))
             return cls({}, frozenset())
-        made = {name: _make(mount / name / FOLDER) for name in (*_WANTED, "devices") if (mount / name).is_dir()}
+        made = {name: cgroupfs.make(mount / name / FOLDER) for name in (*_WANTED, "devices") if (mount / name).is_dir()}
         parents = {name: folder for name, folder in made.items() if folder is not None}
         return cls(parents, frozenset(parents))
 
@@ -95,14 +96,14 @@ class Groups:
 
     def remove(self, name: str) -> bool:
         """False while something is still in it."""
-        return all([_remove(folder) for folder in self.folders(name)])
+        return all([cgroupfs.remove(folder) for folder in self.folders(name)])
 
     def _limit(self, name: str, limits: InstanceLimits, devices: Sequence[DeviceNode]) -> None:
         if "" in self.parents:
             folder = self.parents[""] / name
             if limits.memory_bytes is not None:
                 (folder / "memory.max").write_text(str(limits.memory_bytes))
-                _try_write(folder / "memory.swap.max", "0")
+                cgroupfs.try_write(folder / "memory.swap.max", "0")
             if limits.cpus is not None:
                 (folder / "cpu.max").write_text(f"{quota(limits.cpus)} {PERIOD_US}")
             if limits.processes is not None:
@@ -111,7 +112,7 @@ class Groups:
         if limits.memory_bytes is not None:
             folder = self.parents["memory"] / name
             (folder / "memory.limit_in_bytes").write_text(str(limits.memory_bytes))
-            _try_write(folder / "memory.memsw.limit_in_bytes", str(limits.memory_bytes))
+            cgroupfs.try_write(folder / "memory.memsw.limit_in_bytes", str(limits.memory_bytes))
         if limits.cpus is not None:
             folder = self.parents["cpu"] / name
             (folder / "cpu.cfs_period_us").write_text(str(PERIOD_US))
@@ -128,45 +129,3 @@ class Groups:
 def quota(cpus: float) -> int:
     """Microseconds of each period; the kernel takes no less than 1 ms."""
     return max(int(cpus * PERIOD_US), 1000)
-
-
-def _hand_on(folder: Path, controllers: Sequence[str]) -> bool:
-    control = folder / "cgroup.subtree_control"
-    missing = [name for name in controllers if name not in _words(control)]
-    try:
-        if missing:
-            control.write_text(" ".join(f"+{name}" for name in missing))
-    except OSError:
-        return False
-    return True
-
-
-def _make(folder: Path) -> Path | None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder / "cgroup.procs", os.W_OK) else None
-
-
-def _remove(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _try_write(path: Path, text: str) -> None:
-    if path.exists():
-        with contextlib.suppress(OSError):
-            path.write_text(text)
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []
